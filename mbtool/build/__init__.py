@@ -1,0 +1,1 @@
+"""Builders: a plan and its inputs become files."""

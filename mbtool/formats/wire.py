@@ -1,0 +1,138 @@
+"""The one door between construct and everything else: fixed layouts, parsed and built from one declaration.
+
+A ``Layout`` ties a construct ``Struct`` to a frozen dataclass with the same field names. construct's containers
+and errors do not pass this door: values come out as the dataclass, errors as FormatError with the absolute
+offset and the field's path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Generic, TypeVar
+
+import construct
+
+from mbtool.errors import FormatError
+from mbtool.model import Field, Hex, Value
+from mbtool.source import Source
+
+T = TypeVar("T")
+Meaning = Callable[[Any], str]
+"""Turns a field's value into words ("" when there is nothing to add)."""
+
+
+class Layout(Generic[T]):
+    """A structure of fixed size: ``parse`` and ``build`` are inverse, ``fields`` shows where each value lies.
+
+    ``hex``: names of addresses, masks and magics. ``telling``: names shown without being asked.
+    ``meanings``: how to put a field's value in words.
+    """
+
+    def __init__(
+        self,
+        cls: type[T],
+        struct: Any,
+        *,
+        hex: Collection[str] = (),  # noqa: A002
+        telling: Collection[str] = (),
+        meanings: Mapping[str, Meaning] | None = None,
+    ) -> None:
+        self.cls = cls
+        self.struct = struct
+        self.size: int = struct.sizeof()
+        self.offsets: dict[str, tuple[int, int]] = {}
+        """Field name to (offset, size) in bytes."""
+        self._hex = frozenset(hex)
+        self._telling = frozenset(telling)
+        self._meanings = dict(meanings or {})
+        at = 0
+        for part in struct.subcons:
+            size = part.sizeof()
+            if part.name:
+                self.offsets[part.name] = (at, size)
+            at += size
+        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = (set(self.offsets) ^ names) | ((self._hex | self._telling | set(self._meanings)) - names)
+        assert not unknown, f"{cls.__name__}: layout and dataclass differ in {sorted(unknown)}"
+
+    def parse(self, data: bytes, at: int = 0, *, source: str = "", base: int = 0) -> T:
+        """The structure at ``data[at:]``; ``base`` is the absolute offset of ``data[0]``, for the error.
+
+        Raises FormatError when the data is too short.
+        """
+        piece = data[at : at + self.size]
+        if len(piece) < self.size:
+            raise FormatError(
+                f"{self.cls.__name__} is cut short",
+                source=source,
+                offset=base + at,
+                expected=f"{self.size} bytes",
+                found=f"{len(piece)}",
+            )
+        try:
+            wire = self.struct.parse(piece)
+        except construct.ConstructError as error:
+            raise FormatError(
+                str(error).splitlines()[-1], source=source, offset=base + at, field=error.path or ""
+            ) from error
+        return self.cls(**{name: _plain(wire[name]) for name in self.offsets})
+
+    def read(self, source: Source, at: int) -> T:
+        """The structure at offset ``at`` of a source; FormatError when cut short."""
+        return self.parse(source.read(at, self.size), source=source.name, base=at)
+
+    def build(self, value: T) -> bytes:
+        """The bytes of the structure; FormatError when a value does not fit its field."""
+        try:
+            built: bytes = self.struct.build({name: getattr(value, name) for name in self.offsets})
+        except construct.ConstructError as error:
+            raise FormatError(
+                str(error).splitlines()[-1], field=f"{self.cls.__name__}.{error.path or ''}"
+            ) from error
+        return built
+
+    def fields(self, data: bytes, at: int = 0, *, base: int = 0) -> tuple[Field, ...]:
+        """Every field of the structure at ``data[at:]`` for a node whose content starts at ``data[0] - base``.
+
+        ``base`` (bytes) is added to the fields' offsets.
+        """
+        value = self.parse(data, at, base=base)
+        return tuple(
+            self.field(name, getattr(value, name), data[at + start : at + start + size], base + at + start)
+            for name, (start, size) in self.offsets.items()
+        )
+
+    def field(self, name: str, value: Value, raw: bytes, offset: int) -> Field:
+        """One field of this layout, shown the way the layout says."""
+        meaning = self._meanings[name](value) if name in self._meanings else ""
+        if name in self._hex:
+            value = _hexed(value)
+        return Field(name, value, offset, len(raw), meaning, raw, name in self._telling)
+
+
+def _plain(value: Any) -> Any:
+    """construct's lists as tuples, its int subclasses as int."""
+    if isinstance(value, list):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
+def _hexed(value: Value) -> Value:
+    if isinstance(value, tuple):
+        return tuple(_hexed(item) for item in value)
+    return Hex(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def flag_names(names: Mapping[int, str]) -> Meaning:
+    """Words for a mask: the names of its set bits (bit number to name), unknown ones as ``bit N``."""
+
+    def words(mask: int) -> str:
+        return ", ".join(names.get(bit, f"bit {bit}") for bit in range(mask.bit_length()) if mask >> bit & 1)
+
+    return words
+
+
+def choice_names(names: Mapping[int, str], unknown: str = "unknown") -> Meaning:
+    """Words for a number out of a list."""
+    return lambda value: names.get(value, unknown)

@@ -1,0 +1,1 @@
+"""Plans: what a loader or Xen will build, as values (no clock, no machine, no file)."""

@@ -1,0 +1,1 @@
+"""Renderers: trees, plans and findings as text and JSON."""

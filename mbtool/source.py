@@ -1,0 +1,335 @@
+"""Where bytes come from: files, byte strings, parts of either, and decompressed streams, all under a budget.
+
+A source is read by range; nothing is read or decompressed before it is asked for, and a stream is unpacked only
+as far as the furthest byte that was asked for. Reads return fewer bytes only at the end of the data.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mbtool.errors import FormatError, InputError, LimitError, MbtoolError
+
+MIB = 1 << 20
+RATIO_GRACE = 128 * MIB
+"""Output below this is never judged by its ratio: padding and zero-filled sections pack very well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one image may cost: decompressed bytes in total, their ratio to the packed bytes, nesting depth."""
+
+    max_output: int = 2048 * MIB
+    max_ratio: int = 400
+    max_depth: int = 16
+
+
+@dataclass(slots=True)
+class Budget:
+    """What has been spent of the limits by all streams of one image together."""
+
+    limits: Limits = field(default_factory=Limits)
+    output: int = 0
+
+    def spend(self, size: int, produced: int, packed: int, source: str) -> None:
+        """Account for ``size`` more bytes of a stream that has given ``produced`` from ``packed`` bytes.
+
+        Raises LimitError when the total or the ratio passes its limit.
+        """
+        self.output += size
+        if self.output > self.limits.max_output:
+            raise LimitError(
+                f"decompressed output passes {self.limits.max_output // MIB} MiB",
+                source=source,
+                remedy="raise the limit with --max-output if the file is to be trusted",
+            )
+        if produced > RATIO_GRACE and produced > packed * self.limits.max_ratio:
+            raise LimitError(
+                f"decompressed output passes {self.limits.max_ratio} times the packed size",
+                source=source,
+                found=f"{produced} bytes from {packed}",
+                remedy="raise the limit with --max-ratio if the file is to be trusted",
+            )
+
+
+class Source:
+    """Bytes that can be read by range. ``name`` is what messages call them."""
+
+    name: str
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes [offset, offset + size), fewer only where the data ends."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Total size in bytes. A stream is unpacked to its end to know it."""
+        raise NotImplementedError
+
+    @property
+    def at_hand(self) -> int:
+        """How far (bytes from the start) this can be read without unpacking more."""
+        return self.size
+
+    def exact(self, offset: int, size: int, what: str) -> bytes:
+        """The bytes [offset, offset + size) of the structure called ``what``; FormatError when cut short."""
+        data = self.read(offset, size)
+        if len(data) < size:
+            raise FormatError(
+                f"{what} is cut short",
+                source=self.name,
+                offset=offset,
+                expected=f"{size} bytes",
+                found=f"{len(data)}",
+            )
+        return data
+
+    def part(self, offset: int, size: int | None = None, name: str | None = None) -> Source:
+        """The ``size`` bytes from ``offset`` (to the end when None) as a source of their own."""
+        return _Part(self, offset, size, name or self.name)
+
+    def chunks(self, start: int = 0, stop: int | None = None, step: int = MIB) -> Iterator[bytes]:
+        """The bytes [start, stop) in pieces of at most ``step`` bytes, in order."""
+        while stop is None or start < stop:
+            piece = self.read(start, step if stop is None else min(step, stop - start))
+            if not piece:
+                return
+            yield piece
+            start += len(piece)
+
+    def search(self, needle: bytes, start: int = 0, stop: int | None = None) -> int:
+        """Offset of the first ``needle`` that lies wholly in [start, stop), or -1."""
+        overlap = len(needle) - 1
+        tail = b""
+        for piece in self.chunks(start, stop):
+            window = tail + piece
+            found = window.find(needle)
+            if found >= 0:
+                return start - len(tail) + found
+            start += len(piece)
+            tail = window[-overlap:] if overlap else b""
+        return -1
+
+
+class BytesSource(Source):
+    """A byte string as a source."""
+
+    def __init__(self, data: bytes, name: str = "<bytes>") -> None:
+        self.name = name
+        self._data = data
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset < 0 or size <= 0:
+            return b""
+        return self._data[offset : offset + size]
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+
+class FileSource(Source):
+    """An open file, read by position; ``close`` when done (or use ``with``)."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.name = name
+        self._fd = fd
+        self._size = os.lseek(fd, 0, os.SEEK_END)
+
+    def read(self, offset: int, size: int) -> bytes:
+        size = min(size, self._size - offset)
+        if offset < 0 or size <= 0:
+            return b""
+        try:
+            data = os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise InputError(f"cannot read: {error.strerror}", source=self.name, offset=offset) from error
+        while len(data) < size:  # a read may be cut at 2 GiB, or by a signal
+            more = os.pread(self._fd, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Part(Source):
+    """A range of another source."""
+
+    def __init__(self, parent: Source, offset: int, size: int | None, name: str) -> None:
+        self.name = name
+        self._parent = parent
+        self._offset = offset
+        self._limit = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self._limit is not None:
+            size = min(size, self._limit - offset)
+        return self._parent.read(self._offset + offset, size) if offset >= 0 and size > 0 else b""
+
+    @property
+    def size(self) -> int:
+        if self._limit is not None and self._parent.at_hand >= self._offset + self._limit:
+            return self._limit
+        rest = max(0, self._parent.size - self._offset)
+        return rest if self._limit is None else min(rest, self._limit)
+
+    @property
+    def at_hand(self) -> int:
+        reach = max(0, self._parent.at_hand - self._offset)
+        return reach if self._limit is None else min(reach, self._limit)
+
+
+class StreamSource(Source):
+    """A decompressed stream: unpacked as far as asked, what was unpacked kept until ``forget``.
+
+    ``unpack`` starts the stream anew and yields (piece, packed) pairs: decompressed bytes and how many packed
+    bytes were consumed so far. A stream that breaks ends there: ``damage`` then holds the error and every byte
+    before it can still be read. Reading behind what was forgotten starts over, at the budget's expense.
+    """
+
+    WINDOW = 256 * MIB
+    """Kept at most, so that memory stays bounded whatever the stream's length."""
+
+    def __init__(self, unpack: Callable[[], Iterator[tuple[bytes, int]]], name: str, budget: Budget) -> None:
+        self.name = name
+        self.damage: MbtoolError | None = None
+        self.packed = 0
+        self._unpack = unpack
+        self._budget = budget
+        self._restart()
+
+    def _restart(self) -> None:
+        self._pieces = self._unpack()
+        self._kept = bytearray()
+        self._start = 0  # stream offset of _kept[0]
+        self._ended = False
+
+    @property
+    def at_hand(self) -> int:
+        return self._start + len(self._kept)
+
+    @property
+    def size(self) -> int:
+        self._reach(sys.maxsize, keep=False)
+        return self.at_hand
+
+    def forget(self, before: int) -> None:
+        """Let go of the bytes before this offset: they will not be read again."""
+        if before > self._start:
+            drop = min(before - self._start, len(self._kept))
+            del self._kept[:drop]
+            self._start += drop
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset < 0 or size <= 0:
+            return b""
+        if offset < self._start:
+            self._restart()
+        self._reach(offset, keep=False)
+        self._reach(offset + size, keep=True)
+        return bytes(self._kept[offset - self._start : offset + size - self._start])
+
+    def drain(self) -> None:
+        """Unpack to the end, so that ``damage`` and ``packed`` are final; keeps at most the window."""
+        self._reach(sys.maxsize, keep=False)
+
+    def _reach(self, end: int, *, keep: bool) -> None:
+        """Unpack until ``end`` is at hand or the stream ends; without ``keep`` the window may slide on."""
+        while self.at_hand < end and not self._ended:
+            try:
+                piece, self.packed = next(self._pieces)
+                self._budget.spend(len(piece), self.at_hand + len(piece), self.packed, self.name)
+            except StopIteration:
+                self._ended = True
+                return
+            except MbtoolError as error:
+                self._ended = True
+                self.damage = error
+                return
+            self._kept += piece
+            if len(self._kept) > self.WINDOW and (not keep or self._start + self.WINDOW < end):
+                if keep:
+                    raise LimitError(
+                        f"one read asks for more than {self.WINDOW // MIB} MiB of a stream", source=self.name
+                    )
+                self.forget(self.at_hand - self.WINDOW // 2)
+
+
+def open_file(path: str | os.PathLike[str]) -> FileSource:
+    """Open a regular file or block device for reading by range; pipes are copied to a temporary file first.
+
+    Raises InputError for anything that cannot be read: missing, a directory, no permission, an endless device.
+    """
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"cannot open: {error.strerror}", source=name) from error
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return FileSource(fd, name)
+    try:
+        if stat.S_ISFIFO(mode):
+            os.set_blocking(fd, True)
+            return _spool(fd, name)
+        what = "a directory" if stat.S_ISDIR(mode) else "not a file"
+        raise InputError(f"is {what}", source=name, expected="a regular file, block device or pipe")
+    finally:
+        os.close(fd)
+
+
+def open_stdin() -> FileSource:
+    """Standard input as a source, whatever it is connected to."""
+    return _spool(sys.stdin.fileno(), "-")
+
+
+MAX_PIPE = 4096 * MIB
+
+
+def _spool(fd: int, name: str) -> FileSource:
+    """Copy a pipe into an unnamed temporary file, at most MAX_PIPE bytes of it."""
+    import tempfile
+
+    with tempfile.TemporaryFile() as spool:
+        total = 0
+        try:
+            while piece := os.read(fd, MIB):
+                total += len(piece)
+                if total > MAX_PIPE:
+                    raise LimitError(f"more than {MAX_PIPE // MIB} MiB from a pipe", source=name)
+                spool.write(piece)
+            spool.flush()
+        except OSError as error:
+            raise InputError(f"cannot read: {error.strerror}", source=name) from error
+        return FileSource(os.dup(spool.fileno()), name)
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+    """A whole small file; InputError when it cannot be read, LimitError above ``limit`` bytes."""
+    with open_file(path) as source:
+        if source.size > limit:
+            raise LimitError("file is too large", source=source.name, expected=f"at most {limit} bytes")
+        return source.read(0, source.size)
+
+
+def base_name(source: Source) -> str:
+    """The last path component of a source's name, for titles."""
+    return Path(source.name).name or source.name
