@@ -8,7 +8,7 @@ offset and the field's path.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import construct
@@ -27,6 +27,10 @@ class Layout(Generic[T]):
 
     ``hex``: names of addresses, masks and magics. ``telling``: names shown without being asked.
     ``meanings``: how to put a field's value in words.
+    ``computed``: stored fields that the dataclass does not have (magic numbers, sizes, counts, checksums) and how
+    they follow from a value: filled in on build, verified on parse.
+    ``beyond``: fields of the dataclass that are not stored here (what follows the structure, what it points at):
+    ``parse`` is given them.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Layout(Generic[T]):
         hex: Collection[str] = (),  # noqa: A002
         telling: Collection[str] = (),
         meanings: Mapping[str, Meaning] | None = None,
+        computed: Mapping[str, Callable[[T], int]] | None = None,
+        beyond: Collection[str] = (),
     ) -> None:
         self.cls = cls
         self.struct = struct
@@ -46,6 +52,7 @@ class Layout(Generic[T]):
         self._hex = frozenset(hex)
         self._telling = frozenset(telling)
         self._meanings = dict(meanings or {})
+        self._computed = dict(computed or {})
         at = 0
         for part in struct.subcons:
             size = part.sizeof()
@@ -53,11 +60,13 @@ class Layout(Generic[T]):
                 self.offsets[part.name] = (at, size)
             at += size
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        assert names >= set(beyond), f"{cls.__name__}: no such fields {sorted(set(beyond) - names)}"
+        names = names - set(beyond) | set(self._computed)
         unknown = (set(self.offsets) ^ names) | ((self._hex | self._telling | set(self._meanings)) - names)
         assert not unknown, f"{cls.__name__}: layout and dataclass differ in {sorted(unknown)}"
 
-    def parse(self, data: bytes, at: int = 0, *, source: str = "", base: int = 0) -> T:
-        """The structure at ``data[at:]``; ``base`` is the absolute offset of ``data[0]``, for the error.
+    def values(self, data: bytes, at: int = 0, *, source: str = "", base: int = 0) -> dict[str, Any]:
+        """The stored fields at ``data[at:]`` by name, as they are; ``base`` is the absolute offset of ``data[0]``.
 
         Raises FormatError when the data is too short.
         """
@@ -76,7 +85,46 @@ class Layout(Generic[T]):
             raise FormatError(
                 str(error).splitlines()[-1], source=source, offset=base + at, field=error.path or ""
             ) from error
-        return self.cls(**{name: _plain(wire[name]) for name in self.offsets})
+        return {name: _plain(wire[name]) for name in self.offsets}
+
+    def parse(
+        self,
+        data: bytes,
+        at: int = 0,
+        *,
+        source: str = "",
+        base: int = 0,
+        beyond: Mapping[str, Any] | None = None,
+    ) -> T:
+        """The structure at ``data[at:]``; ``base`` is the absolute offset of ``data[0]``, for the error.
+
+        ``beyond`` gives the fields that are not stored here; those it leaves out keep their defaults. Raises
+        FormatError when the data is too short or a computed field is not what it should be.
+        """
+        stored = self.values(data, at, source=source, base=base)
+        value = self.cls(
+            **{name: stored[name] for name in self.offsets if name not in self._computed}, **(beyond or {})
+        )
+        for error in self.mismatches(value, stored, source=source, base=base + at):
+            raise error
+        return value
+
+    def mismatches(
+        self, value: T, stored: Mapping[str, Any], *, source: str = "", base: int = 0
+    ) -> Iterator[FormatError]:
+        """One error per computed field whose stored value does not follow from ``value``."""
+        for name, compute in self._computed.items():
+            expected, found = compute(value), stored[name]
+            if found != expected:
+                form = "#x" if name in self._hex else "d"
+                yield FormatError(
+                    "is wrong",
+                    source=source,
+                    offset=base + self.offsets[name][0],
+                    field=f"{self.cls.__name__}.{name}",
+                    expected=format(expected, form),
+                    found=format(found, form),
+                )
 
     def read(self, source: Source, at: int) -> T:
         """The structure at offset ``at`` of a source; FormatError when cut short."""
@@ -84,8 +132,10 @@ class Layout(Generic[T]):
 
     def build(self, value: T) -> bytes:
         """The bytes of the structure; FormatError when a value does not fit its field."""
+        computed = {name: compute(value) for name, compute in self._computed.items()}
+        stored = {name: computed[name] if name in computed else getattr(value, name) for name in self.offsets}
         try:
-            built: bytes = self.struct.build({name: getattr(value, name) for name in self.offsets})
+            built: bytes = self.struct.build(stored)
         except construct.ConstructError as error:
             raise FormatError(
                 str(error).splitlines()[-1], field=f"{self.cls.__name__}.{error.path or ''}"
@@ -97,9 +147,9 @@ class Layout(Generic[T]):
 
         ``base`` (bytes) is added to the fields' offsets.
         """
-        value = self.parse(data, at, base=base)
+        stored = self.values(data, at, base=base)
         return tuple(
-            self.field(name, getattr(value, name), data[at + start : at + start + size], base + at + start)
+            self.field(name, stored[name], data[at + start : at + start + size], base + at + start)
             for name, (start, size) in self.offsets.items()
         )
 
