@@ -76,6 +76,11 @@ class Source:
         """How far (bytes from the start) this can be read without unpacking more."""
         return self.size
 
+    @property
+    def known_size(self) -> int | None:
+        """Total size in bytes when it is known without unpacking more, else None."""
+        return self.size
+
     def exact(self, offset: int, size: int, what: str) -> bytes:
         """The bytes [offset, offset + size) of the structure called ``what``; FormatError when cut short."""
         data = self.read(offset, size)
@@ -196,6 +201,11 @@ class _Part(Source):
         reach = max(0, self._parent.at_hand - self._offset)
         return reach if self._limit is None else min(reach, self._limit)
 
+    @property
+    def known_size(self) -> int | None:
+        known = self._parent.known_size is not None or self.at_hand == self._limit
+        return self.size if known else None
+
 
 class StreamSource(Source):
     """A decompressed stream: unpacked as far as asked, what was unpacked kept until ``forget``.
@@ -225,6 +235,10 @@ class StreamSource(Source):
     @property
     def at_hand(self) -> int:
         return self._start + len(self._kept)
+
+    @property
+    def known_size(self) -> int | None:
+        return self.at_hand if self._ended else None
 
     @property
     def size(self) -> int:

@@ -58,6 +58,8 @@ class DomParms:
     bsd_symtab_range: tuple[int, int] | None = None
     """Half-open physical range [pstart, pend) of the loaded symbol table."""
     phys_entry: int | None = None
+    phys_reloc: bool = False
+    """A PHYS32_RELOC note is there (Xen 4.19 and later look for one)."""
     phys_align: int | None = None
     phys_min: int = 0
     phys_max: int = 0xFFFFFFFF
