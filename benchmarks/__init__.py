@@ -1,0 +1,1 @@
+"""Benchmarks: mbtool beside its peers, in one run, as ratios."""

@@ -1,0 +1,65 @@
+"""Time one command against another, in turn, and compare the ratio with a target."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Command = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Ours against theirs: at most ``target`` times their time. Commands are argument lists; no shell."""
+
+    name: str
+    ours: Command
+    theirs: Command
+    target: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Medians in seconds, the median of the ratios taken pair by pair, and our peak memory in bytes."""
+
+    ours: float
+    theirs: float
+    ratio: float
+    peak: int
+
+
+def run(comparison: Comparison, rounds: int) -> Outcome:
+    """Run both commands ``rounds`` times in turn (ours, theirs, ours, …) after one warm-up of each."""
+    ours, theirs, peaks = [], [], []
+    for turn in range(rounds + 1):
+        our_time, our_peak = _timed(comparison.ours)
+        their_time, _ = _timed(comparison.theirs)
+        if turn:
+            ours.append(our_time)
+            theirs.append(their_time)
+            peaks.append(our_peak)
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    return Outcome(statistics.median(ours), statistics.median(theirs), ratio, max(peaks))
+
+
+def _timed(command: Command) -> tuple[float, int]:
+    """Wall seconds and peak resident bytes of one run; RuntimeError when the command fails."""
+    begin = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    took = time.perf_counter() - begin
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}")
+    return took, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def floor_peak() -> int:
+    """Peak bytes of this process: a child's peak is never shown below it, as it starts as a copy."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,33 @@
+"""``python -m mbtool`` and the ``mbtool`` script: run the command line, turn errors into one line and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Exit codes: 0 fine, 1 findings or a failed proof, 2 unusable input or usage, 130 interrupted."""
+    from mbtool.errors import MbtoolError
+
+    try:
+        from mbtool.cli.app import app
+
+        app(prog_name="mbtool")
+        sys.stdout.flush()
+    except MbtoolError as error:
+        if os.environ.get("MBTOOL_DEBUG"):
+            raise
+        print(f"mbtool: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mbtool: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away: that is its right. Keep the interpreter from complaining once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()
