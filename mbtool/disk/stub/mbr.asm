@@ -1,0 +1,92 @@
+; The boot code of the master boot record: 440 bytes that load the second stage and start it.
+;
+; The image builder writes where the second stage lies into the disk address packet at the end (offset 424).
+; In: dl = BIOS drive. Out: the second stage at 0000:8000, entered behind its magic with dl kept.
+
+        bits    16
+        org     0x7c00
+
+STAGE2          equ 0x8000
+STAGE2_MAGIC    equ 'mbS2'
+
+start:
+        cli
+        xor     ax, ax
+        mov     ds, ax
+        mov     es, ax
+        mov     ss, ax
+        mov     sp, start
+        sti
+        cld
+        jmp     0:main                  ; some BIOSes start at 07c0:0000
+main:
+        mov     [drive], dl
+        call    serial_init
+
+        mov     ah, 0x41                ; INT 13h extensions there?
+        mov     bx, 0x55aa
+        mov     dl, [drive]
+        int     0x13
+        mov     si, no_extensions
+        jc      fail
+        cmp     bx, 0xaa55
+        jne     fail
+        test    cl, 1                   ; packet access
+        jz      fail
+
+        mov     word [parameters], 0x1e ; all LBAs in the image count 512 bytes
+        mov     si, parameters
+        mov     ah, 0x48
+        mov     dl, [drive]
+        int     0x13
+        jc      .read                   ; it does not say: then it is an ordinary disk
+        cmp     word [parameters + 0x18], 512
+        mov     si, sector_size
+        jne     fail
+
+.read:  mov     di, 3                   ; tries
+.try:   mov     si, packet
+        mov     ah, 0x42
+        mov     dl, [drive]
+        int     0x13
+        jnc     .loaded
+        xor     ax, ax                  ; reset the drive, then once more
+        mov     dl, [drive]
+        int     0x13
+        dec     di
+        jnz     .try
+        mov     si, read_error
+        jmp     fail
+
+.loaded:
+        mov     si, no_stage2
+        cmp     dword [STAGE2], STAGE2_MAGIC
+        jne     fail
+        mov     dl, [drive]
+        jmp     0:STAGE2 + 4
+
+fail:
+        push    si
+        mov     si, prefix
+        call    print
+        pop     si
+        call    print
+.halt:  hlt
+        jmp     .halt
+
+%include "console.inc"
+
+prefix:         db 13, 10, "mbtool stub: error: ", 0
+no_extensions:  db "this BIOS cannot read the disk by LBA", 13, 10, 0
+sector_size:    db "the disk's sectors are not 512 bytes", 13, 10, 0
+read_error:     db "cannot read the disk", 13, 10, 0
+no_stage2:      db "second stage damaged", 13, 10, 0
+
+        times   424 - ($ - $$) db 0
+packet: db      16, 0
+        dw      0                       ; sectors: written by the image builder
+        dw      STAGE2, 0
+        dq      0                       ; LBA: written by the image builder
+
+drive           equ 0x600
+parameters      equ 0x610

@@ -1,0 +1,71 @@
+"""The boot stub's shipped blobs are what its source assembles to, and its load list survives a round trip."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mbtool.disk
+from mbtool.disk import load_list
+from mbtool.disk.load_list import EntryState, Item, LoadList, Patch
+from mbtool.errors import FormatError
+
+STUB = Path(mbtool.disk.__file__).parent / "stub"
+
+
+@pytest.mark.parametrize("name", ["mbr", "stage2"])
+def test_shipped_blob_is_what_the_source_assembles_to(name, tool, tmp_path):
+    out = tmp_path / "blob"
+    subprocess.run([tool("nasm"), "-f", "bin", "-w+all", "-o", out, f"{name}.asm"], cwd=STUB, check=True)
+    assert out.read_bytes() == (STUB / f"{name}.bin").read_bytes()
+
+
+def test_boot_code_fits_and_has_its_packet_where_the_builder_writes():
+    code = (STUB / "mbr.bin").read_bytes()
+    assert len(code) == 440
+    assert code[424:432] == struct.pack("<BBHHH", 16, 0, 0, 0x8000, 0)
+
+
+words = st.integers(0, 0xFFFFFFFF)
+lists = st.builds(
+    LoadList,
+    st.builds(EntryState, entry=words, eax=words, ebx=words, esi=words, map_address=words),
+    st.lists(
+        st.tuples(
+            st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
+            st.builds(Item, st.integers(0, 2**64 - 1), words, words, words, words, st.just(0)),
+        ),
+        max_size=8,
+    ).map(tuple),
+    st.lists(st.builds(Patch, words, words, words, words), max_size=8).map(tuple),
+)
+
+
+@given(lists)
+def test_round_trip(value):
+    data = load_list.build(value)
+    parsed = load_list.parse(data + bytes(100))
+    assert [name for name, _ in parsed.items] == [name for name, _ in value.items]
+    assert [item.dest for _, item in parsed.items] == [item.dest for _, item in value.items]
+    assert parsed.patches == value.patches
+    assert load_list.build(parsed) == data
+
+
+@given(lists, st.data())
+def test_a_changed_byte_is_noticed(value, data):
+    raw = bytearray(load_list.build(value))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(FormatError):
+        load_list.parse(bytes(raw))
+
+
+def test_a_list_longer_than_the_stub_can_take_is_refused():
+    item = ("name", Item(0, 0, 0, 0, 0, 0))
+    with pytest.raises(FormatError, match="too long"):
+        load_list.build(LoadList(EntryState(), (item,) * 1000, ()))
