@@ -60,7 +60,8 @@ class Item:
     crc32: int
     name: int
     """Offset in the list of a NUL-terminated name, for messages."""
-    reserved: int = 0
+    skip: int = 0
+    """Bytes at the start of the first sector that are not the item's, under 512."""
 
 
 ITEM = Layout(
@@ -72,7 +73,7 @@ ITEM = Layout(
         "zero" / Int32ul,
         "crc32" / Int32ul,
         "name" / Int32ul,
-        "reserved" / Int32ul,
+        "skip" / Int32ul,
     ),
     hex={"dest", "crc32"},
     telling={"lba", "bytes", "dest"},

@@ -59,7 +59,7 @@ DATA16          equ 0x28
 .zero:          resd 1
 .crc:           resd 1
 .name:          resd 1
-.reserved:      resd 1
+.skip:          resd 1                  ; bytes of the first sector that are not the item's, under 512
 .end:
         endstruc
 
@@ -138,21 +138,25 @@ load_item:
         mov     [target], eax
         mov     eax, [bp + item.bytes]
         mov     [left], eax
+        mov     eax, [bp + item.skip]
+        mov     [skip], eax
         mov     dword [crc], 0xffffffff
 .next:  mov     eax, [left]
         test    eax, eax
         jz      .whole
-        cmp     eax, BUFFER_SECTORS * 512
+        mov     edx, BUFFER_SECTORS * 512
+        sub     edx, [skip]
+        cmp     eax, edx
         jbe     .last
-        mov     eax, BUFFER_SECTORS * 512
+        mov     eax, edx
 .last:  mov     [now], eax
         call    read_buffer
         mov     ebx, take_buffer
         call    in_protected_mode
         mov     eax, [now]
         sub     [left], eax
-        shr     eax, 9
-        add     [packet.lba], eax
+        mov     dword [skip], 0
+        add     dword [packet.lba], BUFFER_SECTORS
         adc     dword [packet.lba + 4], 0
         jmp     .next
 .whole: mov     eax, [crc]
@@ -163,7 +167,7 @@ load_item:
         mov     ebx, zero_rest
         jmp     in_protected_mode
 
-; Read [now] bytes from [packet.lba] (512-byte units) into the buffer; three tries.
+; Read [skip] + [now] bytes from [packet.lba] (512-byte units) into the buffer; three tries.
 read_buffer:
         mov     eax, [packet.lba]
         mov     [saved_lba], eax
@@ -175,6 +179,7 @@ read_buffer:
         mov     [packet.lba], eax
         mov     [packet.lba + 4], edx
         mov     eax, [now]
+        add     eax, [skip]
         add     cl, 9
         mov     edx, 1
         shl     edx, cl
@@ -625,14 +630,16 @@ crc_of_list:
         mov     [load_list + list.crc], edi
         ret
 
-; Move [now] bytes from the buffer to [target], and take them into [crc].
+; Move [now] bytes from [skip] in the buffer to [target], and take them into [crc].
 take_buffer:
         mov     esi, BUFFER
+        add     esi, [skip]
         mov     ecx, [now]
         mov     eax, [crc]
         call    crc_bytes
         mov     [crc], eax
         mov     esi, BUFFER
+        add     esi, [skip]
         mov     edi, [target]
         mov     ecx, [now]
         mov     edx, ecx
@@ -741,6 +748,7 @@ saved_lba:      dq 0
 target:         dd 0
 left:           dd 0
 now:            dd 0
+skip:           dd 0
 crc:            dd 0
 end:            dd 0
 want:           dw 0
