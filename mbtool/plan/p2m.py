@@ -1,0 +1,78 @@
+"""The P2M: dom0's list of machine frames by pseudo-physical frame, eight bytes each.
+
+The images decide the entries up to ``first_p2m_pfn``: dom0's block and the initrd. What follows (the frames of the
+P2M itself, then chunks as the allocator had them) only the machine knows; it is left INVALID_P2M_ENTRY.
+Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` (4.14 to 4.22 alike).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mbtool.plan.memory import PAGE_SHIFT
+from mbtool.plan.pv_dom0 import Plan
+
+INVALID_P2M_ENTRY = (1 << 64) - 1
+BLOCK = 1 << 17
+"""Entries written at a time: 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``count`` pages from ``pfn`` on have the frames ``mfn``, ``mfn + step``, …"""
+
+    pfn: int
+    mfn: int
+    count: int
+    step: int = 1
+
+
+def initial_runs(plan: Plan) -> tuple[Run, ...]:
+    """dom0's block and the initrd, in pfn order, as the initial mapping has them."""
+    base, block = plan.alloc.start >> PAGE_SHIFT, 1 << plan.space.order
+    if not plan.initrd_pages or plan.initrd is None:
+        return (Run(0, base, block),)
+    before, pages = plan.initrd_pfn, plan.initrd_pages
+    runs = (
+        Run(0, base, before),
+        Run(before, plan.initrd.start >> PAGE_SHIFT, pages),
+        Run(before + pages, base + before, block - before),
+    )
+    return tuple(run for run in runs if run.count)
+
+
+def decided_runs(plan: Plan) -> tuple[Run, ...]:
+    """The P2M entries that the images decide, in pfn order: ``first_p2m_pfn`` of them.
+
+    A debug build of Xen hands out the block's pages behind the initial mapping in reverse.
+    """
+    runs = initial_runs(plan)
+    if not plan.machine.debug:
+        return runs
+    turn = (plan.space.total.size >> PAGE_SHIFT) + 1
+    end = (1 << plan.space.order) + (plan.initrd_pages if plan.space.initrd is not None else 0)
+    last = plan.alloc.end >> PAGE_SHIFT
+    kept = [Run(run.pfn, run.mfn, min(run.count, turn - run.pfn)) for run in runs if run.pfn < turn]
+    if turn < end:
+        kept.append(Run(turn, last - 1, end - turn, -1))
+    return (*kept, *(run for run in runs if run.pfn >= end))
+
+
+def blocks(plan: Plan) -> Iterator[bytes]:
+    """The whole P2M, ``nr_pages`` entries, in pieces of at most 1 MiB."""
+    written = 0
+    for run in decided_runs(plan):
+        for start in range(0, run.count, BLOCK):
+            count = min(BLOCK, run.count - start)
+            first = run.mfn + start * run.step
+            entries = array("Q", range(first, first + count * run.step, run.step))
+            if sys.byteorder == "big":
+                entries.byteswap()
+            yield entries.tobytes()
+        written += run.count
+    unknown = INVALID_P2M_ENTRY.to_bytes(8, "little") * BLOCK
+    for start in range(written, plan.nr_pages, BLOCK):
+        yield unknown[: 8 * (plan.nr_pages - start)]

@@ -1,0 +1,99 @@
+"""Where Xen versions differ: one row per release, one column per difference that matters to a plan.
+
+Read from Xen's release tags 4.14.0 to 4.22.0; the columns name the file that changed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from mbtool.errors import InputError, UnsupportedError
+
+CODECS_4_14 = frozenset({"gzip", "bzip2", "xz", "lzma", "lzo", "lz4"})
+CODECS_4_15 = CODECS_4_14 | {"zstd"}
+
+PM_CX, PM_PX = 1, 2
+"""Bits of ``xen_processor_pmbits`` (xen/include/public/platform.h): Xen manages C-states, P-states."""
+
+
+@dataclass(frozen=True, slots=True)
+class XenVersion:
+    """One release's behaviour."""
+
+    release: tuple[int, int]
+    codecs: frozenset[str]
+    """Kinds of compressed payload that it unpacks (common/decompress.c)."""
+    pae_for_64bit: bool
+    """PAE_MODE of a 64-bit kernel shows in its console line and in ``magic`` (pv/dom0_build.c)."""
+    every_line: bool
+    """Prints the initrd and ring lines even when they are empty (pv/dom0_build.c)."""
+    pm_bits: int
+    """``xen_processor_pmbits`` on a machine for which Xen has no frequency driver."""
+    cmdline_limit: int | None
+    """Bytes of the buffer in which dom0's command line is put together (setup.c); None: as long as needed."""
+    cmdline_always: bool
+    """Options passed on (noapic, acpi=) reach dom0 even when its kernel was given no string (setup.c)."""
+    acpi_as_given: bool
+    """``acpi=`` is passed on whatever it says; later ones pass on what they understood (setup.c)."""
+    efi_keeps_name: bool
+    """The EFI loader's file name stays at the head of dom0's command line (setup.c)."""
+    notes_know_pvh: bool
+    """Notes are read for PVH apart from PV: virt_base and paddr_offset count as 0 (libelf-dominfo.c)."""
+    phys32_reloc: bool
+    """Knows the PHYS32_RELOC note (libelf-dominfo.c)."""
+    unconstructed: str
+    """What it says when the builder gives up (setup.c)."""
+    text: str = ""
+    """As given: ``4.17.7``."""
+
+    def __str__(self) -> str:
+        return self.text or self.name
+
+    @property
+    def name(self) -> str:
+        """``4.17``."""
+        return f"{self.release[0]}.{self.release[1]}"
+
+    @property
+    def known(self) -> bool:
+        """Whether this release has been read; a newer one is taken to behave as the newest known."""
+        return self.release <= NEWEST.release
+
+
+_DOM0 = "Could not construct domain 0"
+_D0 = "Could not construct d0"
+
+# fmt: off
+TABLE = (
+    #           release  codecs       PAE    lines  PM             limit always acpi   efi    pvh    reloc  gives up
+    XenVersion((4, 14), CODECS_4_14, True,  True,  PM_CX | PM_PX, 1024, False, True,  False, False, False, _DOM0),
+    XenVersion((4, 15), CODECS_4_15, True,  True,  PM_CX | PM_PX, 1024, False, False, False, False, False, _DOM0),
+    XenVersion((4, 16), CODECS_4_15, True,  False, PM_CX | PM_PX, 1024, False, False, False, True,  False, _DOM0),
+    XenVersion((4, 17), CODECS_4_15, True,  False, PM_CX | PM_PX, 1024, False, False, False, True,  False, _DOM0),
+    XenVersion((4, 18), CODECS_4_15, False, False, PM_CX | PM_PX, 1024, False, False, False, True,  False, _DOM0),
+    XenVersion((4, 19), CODECS_4_15, False, False, PM_CX | PM_PX, 1024, False, False, True,  True,  True,  _DOM0),
+    XenVersion((4, 20), CODECS_4_15, False, False, PM_CX | PM_PX, 1024, False, False, True,  True,  True,  _DOM0),
+    XenVersion((4, 21), CODECS_4_15, False, False, PM_CX,         None, True,  False, True,  True,  True,  _D0),
+    XenVersion((4, 22), CODECS_4_15, False, False, PM_CX,         None, True,  False, True,  True,  True,  _D0),
+)
+# fmt: on
+
+OLDEST, NEWEST = TABLE[0], TABLE[-1]
+
+
+def parse(text: str) -> XenVersion:
+    """The row for ``4.17``, ``4.17.7`` or ``4.17.7-rc1``; a release newer than the table gets its last row.
+
+    Raises InputError when this is no version, UnsupportedError when it is older than the table.
+    """
+    match = re.match(r"(\d{1,3})\.(\d{1,3})(?![\d])", text)
+    if match is None:
+        raise InputError(f"{text!r} is no Xen version", expected="something like 4.17 or 4.17.7")
+    release = int(match[1]), int(match[2])
+    if release < OLDEST.release:
+        raise UnsupportedError(f"Xen {text} is older than what mbtool knows", expected=f"{OLDEST.name} or newer")
+    for row in TABLE:
+        if row.release == release:
+            return replace(row, text=text)
+    return replace(NEWEST, release=release, text=text)
