@@ -7,46 +7,18 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 from construct import Int32ul, Int64ul, Struct
 
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout
+from mbtool.plan.load import MapShape
 
 MAGIC = int.from_bytes(b"mbLL", "little")
 MAX_SIZE = 0x8000
 """Bytes of low memory that the stub keeps for the list."""
 LOW_START, LOW_END = 0x30000, 0x80000
 """Where items below 1 MiB may lie: the rest is the stub's, or the BIOS's."""
-MAP_MAX = 128
-"""Entries of the BIOS memory map that the stub hands on."""
-
-
-class MapShape(IntEnum):
-    """How the stub writes the BIOS memory map."""
-
-    NONE = 0
-    MULTIBOOT1 = 1
-    """24 bytes an entry: size (20), base, length, type."""
-    MULTIBOOT2 = 2
-    """24 bytes an entry: base, length, type, zero; then the end tag."""
-    LINUX = 3
-    """20 bytes an entry: base, length, type (``boot_e820_entry``)."""
-    PVH = 4
-    """24 bytes an entry: base, length, type, zero (``hvm_memmap_table_entry``)."""
-
-
-class MachineValue(IntEnum):
-    """Numbers that only the machine knows."""
-
-    MAP_ENTRIES = 0
-    MEM_LOWER = 1
-    """KiB of memory from 0."""
-    MEM_UPPER = 2
-    """KiB of memory from 1 MiB up to the first hole."""
-    RSDP = 3
-    """Physical address of the ACPI RSDP, 0 when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""The files a disk boots, opened and made ready: unpacked where no loader would unpack them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbtool.disk.content import Content, file_content
+from mbtool.errors import FormatError, LimitError
+from mbtool.source import MIB, Budget, BytesSource, Source, open_file
+
+MAX_UNPACKED = 64 * MIB
+"""A packed kernel is unpacked in memory; none that a Multiboot loader takes comes near this."""
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class BootFile:
+    """A file as it goes onto the disk, and the same bytes to look at. ``name`` is safe in every configuration."""
+
+    name: str
+    content: Content
+    source: Source
+
+
+@contextmanager
+def boot_file(path: Path, fallback: str, *, unpack: bool = False) -> Iterator[BootFile]:
+    """Open a file for the disk; with ``unpack`` a gzip or other stream is unpacked. ``fallback`` is a spare name.
+
+    Raises InputError when it cannot be read, FormatError when its stream is damaged, LimitError when too large.
+    """
+    from mbtool.formats import compression
+
+    with open_file(path) as source:
+        name = path.name if SAFE_NAME.fullmatch(path.name) else fallback
+        if unpack and compression.detect(source.read(0, 64)):
+            stream = compression.open_stream(source, Budget())
+            data = stream.read(0, MAX_UNPACKED + 1)
+            if stream.damage is not None:
+                raise FormatError("the compressed stream is damaged", source=str(path)) from stream.damage
+            if len(data) > MAX_UNPACKED:
+                raise LimitError(f"unpacks to more than {MAX_UNPACKED // MIB} MiB", source=str(path))
+            name = re.sub(r"\.(gz|xz|zst|bz2|lz4|lzma|lzo)$", "", name)
+            yield BootFile(name, data, BytesSource(data, str(path)))
+        else:
+            yield BootFile(name, file_content(path), source)

@@ -1,0 +1,1 @@
+"""Proofs: boot it in QEMU, watch the console, compare with the plan."""

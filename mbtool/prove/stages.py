@@ -1,0 +1,104 @@
+"""How far a boot came, and why no further: told from what firmware, stub, Xen and Linux print.
+
+Both tables are data: a pattern per stage in boot order, a pattern per known failure with what it means.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Stage(IntEnum):
+    """In the order in which a boot passes them."""
+
+    NOTHING = 0
+    FIRMWARE = 1
+    LOADER = 2
+    XEN = 3
+    DOM0_BUILT = 4
+    KERNEL = 5
+    USERSPACE = 6
+    POWER_OFF = 7
+
+    def __str__(self) -> str:
+        return STAGE_NAMES[self]
+
+
+STAGE_NAMES = {
+    Stage.NOTHING: "nothing",
+    Stage.FIRMWARE: "firmware",
+    Stage.LOADER: "loader",
+    Stage.XEN: "Xen",
+    Stage.DOM0_BUILT: "dom0 built",
+    Stage.KERNEL: "kernel",
+    Stage.USERSPACE: "userspace",
+    Stage.POWER_OFF: "power-off",
+}
+
+STAGES = (
+    (Stage.FIRMWARE, r"BdsDxe: |SeaBIOS \(version|UEFI firmware"),
+    (Stage.LOADER, r"mbtool stub|GNU GRUB|Welcome to GRUB|Xen [\d.]+.* EFI loader|ISOLINUX|SYSLINUX"),
+    (Stage.XEN, r"\(XEN\) Xen version "),
+    (Stage.DOM0_BUILT, r"\(XEN\) +ENTRY ADDRESS: |\(XEN\) \*\*\* Building a PVH Dom0|\(XEN\) Dom0 has maximum"),
+    (Stage.KERNEL, r"Linux version \d|Booting paravirtualized kernel"),
+    (Stage.USERSPACE, r"Run /\S+ as init process|Freeing unused kernel image"),
+    (
+        Stage.POWER_OFF,
+        r"reboot: Power down|reboot: System halted|Hardware Dom0 halted|Preparing system for ACPI S5",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A known way to fail: who says so, the pattern, what it means and what to do."""
+
+    by: str
+    pattern: str
+    meaning: str
+
+
+FAILURES = (
+    Failure("stub", r"mbtool stub: error: (.+)", "the boot stub could not load the system"),
+    Failure("Xen", r"Panic on CPU \d+:\s*\n(?:\(XEN\) )?(.+)", "Xen panicked"),
+    Failure("Xen", r"\(XEN\) (ERROR: .+)", "Xen refuses the kernel"),
+    Failure("Xen", r"(ERR: Not a Multiboot bootloader!)", "Xen was not entered by a Multiboot loader"),
+    Failure("Xen", r"\(XEN\) (Dom0 crashed|Hardware Dom0 crashed).*", "dom0's kernel crashed"),
+    Failure("Xen", r"\(XEN\) (domain_crash called from .+)", "dom0 did what Xen does not allow"),
+    Failure(
+        "Xen", r"(No initial domain kernel specified\.|Configuration file not found\.)", "Xen's EFI configuration"
+    ),
+    Failure("kernel", r"Kernel panic - not syncing: (.+)", "the Linux kernel panicked"),
+    Failure("kernel", r"-- System halted", "the kernel's decompressor gave up"),
+    Failure(
+        "firmware", r"(No bootable device|Boot failed: not a bootable disk)", "the firmware found nothing to boot"
+    ),
+    Failure("firmware", r"BdsDxe: (failed to (?:load|start) .+)", "the firmware could not start the boot file"),
+    Failure("loader", r"^(error: .+)", "the boot loader failed"),
+    Failure("loader", r"grub rescue> ?", "GRUB found no configuration"),
+)
+
+
+def reached(console: str) -> Stage:
+    """The last stage of which the console shows a trace."""
+    return max((stage for stage, pattern in STAGES if re.search(pattern, console)), default=Stage.NOTHING)
+
+
+def failure(console: str) -> tuple[Failure, str] | None:
+    """The first known failure that the console shows, with its own words; None when there is none."""
+    found = []
+    for known in FAILURES:
+        if match := re.search(known.pattern, console, re.MULTILINE):
+            words = match[1] if match.groups() and match[1] else match[0]
+            found.append((match.start(), known, words.strip()))
+    if not found:
+        return None
+    _, known, words = min(found, key=lambda item: item[0])
+    return known, words
+
+
+def plain(text: str) -> str:
+    """Console text without terminal control sequences and carriage returns."""
+    return re.sub(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\r", "", text)

@@ -1,0 +1,109 @@
+"""What a boot proved: how far it came, whether it is what the plan said, and if not, why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mbtool.prove import observe, stages
+from mbtool.prove.qemu import End, Run
+from mbtool.prove.stages import Stage
+
+
+class Outcome(StrEnum):
+    """The verdicts, told apart."""
+
+    PROVEN = "proven"
+    DIFFERS = "differs"
+    """It booted, but not as planned."""
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    UNABLE = "unable"
+    """QEMU is missing or cannot run this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a boot must show: a last ``stage``, ``patterns`` on the console, Xen's ``arrangement`` lines.
+
+    ``masked``: labels of arrangement lines whose addresses the machine decides.
+    """
+
+    stage: Stage = Stage.NOTHING
+    patterns: Sequence[str] = ()
+    arrangement: Sequence[str] = ()
+    masked: Sequence[str] = (" Dom0 alloc.:", " Init. ramdisk:")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``reason`` is one line; ``differences`` are (planned, observed) lines; ``missing`` the patterns not seen."""
+
+    outcome: Outcome
+    stage: Stage
+    reason: str
+    end: End
+    seconds: float
+    differences: Sequence[tuple[str, str]] = field(default=())
+    missing: Sequence[str] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 proven, 1 not proven, 2 not even tried."""
+        return {Outcome.PROVEN: 0, Outcome.UNABLE: 2}.get(self.outcome, 1)
+
+
+def enough(console: str, expected: Expectation) -> bool:
+    """Whether all that is expected has been seen, or a failure that nothing can follow."""
+    text = stages.plain(console)
+    if _unseen(text, expected):
+        return False
+    if expected.arrangement and not _arrangement_complete(text):
+        return False
+    # With nothing asked for by name, a boot is watched until it ends by itself.
+    return bool(expected.patterns or expected.stage) and stages.reached(text) >= expected.stage
+
+
+def judge(run: Run, expected: Expectation, timeout: float) -> Verdict:
+    """The verdict on a run."""
+    text = stages.plain(run.console)
+    stage = stages.reached(text)
+    known = stages.failure(text)
+    missing = _unseen(text, expected)
+
+    def verdict(outcome: Outcome, reason: str, differences: Sequence[tuple[str, str]] = ()) -> Verdict:
+        return Verdict(outcome, stage, reason, run.end, run.seconds, differences, missing)
+
+    if run.end is End.QEMU:
+        return verdict(Outcome.UNABLE, f"QEMU cannot run this: {run.message.splitlines()[-1:] or ['no message']}")
+    satisfied = not missing and stage >= expected.stage
+    if satisfied and (expected.patterns or expected.stage):
+        observed = observe.arrangement(text)
+        if expected.arrangement:
+            found = observe.differences(list(expected.arrangement), observed, tuple(expected.masked))
+            if found:
+                return verdict(Outcome.DIFFERS, "dom0's start of day is not as planned", found)
+        return verdict(Outcome.PROVEN, f"reached {stage}, as planned")
+    if known is not None:
+        failure, words = known
+        return verdict(Outcome.FAILED, f"failed in {failure.by}, after {stage}: {words} ({failure.meaning})")
+    if run.end is End.TRIPLE_FAULT:
+        return verdict(Outcome.FAILED, f"failed after {stage}: the processor gave up (triple fault)")
+    if run.end is End.TIMEOUT:
+        last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing")
+        return verdict(Outcome.TIMEOUT, f"still at {stage} after {timeout:.0f} s; last line: {last.strip()[:120]}")
+    if run.end is End.RESET:
+        return verdict(Outcome.FAILED, f"the machine reset after {stage}")
+    if missing:
+        return verdict(Outcome.FAILED, f"ended ({run.end}) after {stage} without showing {missing[0]!r}")
+    return verdict(Outcome.FAILED, f"ended ({run.end}) after {stage}, before {expected.stage}")
+
+
+def _unseen(text: str, expected: Expectation) -> list[str]:
+    return [pattern for pattern in expected.patterns if not re.search(pattern, text, re.MULTILINE)]
+
+
+def _arrangement_complete(text: str) -> bool:
+    return any(line.startswith(observe.LAST) for line in observe.arrangement(text))
