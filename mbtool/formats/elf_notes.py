@@ -7,11 +7,13 @@ means depends on the owner's name alone: type 1 is an ABI tag from GNU, an entry
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from construct import Int32ul, Struct
 
+from mbtool.errors import MbtoolError
 from mbtool.formats.wire import Layout
 from mbtool.formats.xen_notes import XEN_NOTE_NAMES
 from mbtool.model import Field, Finding, Node, Severity
@@ -19,11 +21,14 @@ from mbtool.source import Source
 
 MAX_NOTES = 65536
 """Notes walked at most, like Xen's ELF_MAX_TOTAL_NOTE_COUNT (xen/include/xen/libelf.h)."""
-MAX_BYTES = 1 << 24
+MAX_AREAS = 256
+"""Segments or sections of notes walked at most."""
+MAX_BYTES = 1 << 20
 """Bytes of notes walked at most in one segment or section."""
 MAX_DESC = 1 << 16
 """Bytes of a descriptor that are kept at most."""
 MAX_NAME = 256
+ZEROS = re.compile(rb"\0+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,37 @@ TEXT |= {("ELFBoot", 1), ("ELFBoot", 2)}
 """Notes whose descriptor is text."""
 
 
+Area = tuple[int, int, int]
+"""Where notes stand: offset and size in bytes, alignment that the header states."""
+
+
+def walk_all(source: Source, areas: Iterable[Area]) -> tuple[list[Note], list[Finding]]:
+    """The notes of several segments or sections in turn, the same area once, MAX_NOTES in all.
+
+    Padding to 8 bytes, the specification's rule for ELF64, is believed only where it fits better than padding to 4.
+    """
+    notes: list[Note] = []
+    findings: list[Finding] = []
+    distinct = [area for area in dict.fromkeys(areas) if area[1]]
+    if len(distinct) > MAX_AREAS:
+        message = f"{len(distinct)} areas of notes, only the first {MAX_AREAS} are read"
+        findings.append(_finding("NOTES-MANY", message, distinct[MAX_AREAS][0]))
+    for start, size, align in distinct[:MAX_AREAS]:
+        try:
+            found, wrong = walk(source, start, size)
+            if wrong and align == 8:
+                wide = walk(source, start, size, 8)
+                found, wrong = wide if not wide[1] else (found, wrong)
+        except MbtoolError as error:
+            found, wrong = [], [Finding.of(error, "NOTES-CUT")]
+        notes += found
+        findings += wrong
+        if len(notes) > MAX_NOTES:
+            findings.append(_finding("NOTES-MANY", f"more than {MAX_NOTES} notes, the rest is not read", start))
+            return notes[:MAX_NOTES], findings
+    return notes, findings
+
+
 def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[Note], list[Finding]]:
     """The notes in the ``size`` bytes at ``start``, with what is wrong with them.
 
@@ -100,10 +136,9 @@ def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[No
     at = start
     count = 0
     while stop - at >= NHDR.size:
-        if not any(data[at - start : at - start + NHDR.size]):
-            # padding: Xen counts it in steps of an empty note
-            rest = data[at - start :]
-            empty = (len(rest) - len(rest.lstrip(b"\0"))) // NHDR.size
+        zeros = ZEROS.match(data, at - start)
+        if zeros and (empty := (zeros.end() - zeros.start()) // NHDR.size):
+            # padding: Xen steps over it as over empty notes
             count += empty
             at += empty * NHDR.size
             continue
@@ -113,17 +148,12 @@ def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[No
             break
         note = _note(source, data, start, at, align)
         notes.append(note)
-        if note.end > stop or len(note.desc) < min(note.header.n_descsz, MAX_DESC):
-            findings.append(
-                _finding(
-                    "NOTE-CUT",
-                    f"note {describe(note)} reaches past the end of its notes",
-                    at,
-                    f"at most {stop - at} bytes",
-                    note.size,
-                )
-            )
+        if note.end > stop:
+            findings.append(_cut(note, stop))
         at = note.end
+    if at < stop and any(data[at - start :]) and count <= MAX_NOTES:
+        message = "the bytes behind the last note are too few for another"
+        findings.append(Finding("NOTES-TAIL", Severity.WARNING, message, offset=at, found=f"{stop - at} bytes"))
     return notes, findings
 
 
@@ -132,7 +162,9 @@ def _note(source: Source, data: bytes, start: int, at: int, align: int) -> Note:
     name_at = at + NHDR.size
     name = source.read(name_at, min(header.n_namesz, MAX_NAME)).split(b"\0", 1)[0]
     desc_at = at + _up(NHDR.size + _up(header.n_namesz, 4), align)
-    desc = source.read(desc_at, min(header.n_descsz, MAX_DESC))
+    # a note may be whole in the file though its segment says less: Xen reads it all the same
+    near = desc_at < start + len(data) + MAX_DESC
+    desc = source.read(desc_at, min(header.n_descsz, MAX_DESC)) if near else b""
     end = desc_at + _up(header.n_descsz, align)
     return Note(at, header, name.decode("utf-8", "backslashreplace"), desc_at, desc, end - at)
 
@@ -140,6 +172,17 @@ def _note(source: Source, data: bytes, start: int, at: int, align: int) -> Note:
 def _up(size: int, align: int) -> int:
     """Rounded up to ``align``, in 32 bits."""
     return (size + align - 1) & (0x100000000 - align)
+
+
+def _cut(note: Note, stop: int) -> Finding:
+    return Finding(
+        "NOTE-CUT",
+        Severity.WARNING,
+        f"note {describe(note)} reaches past the end of its notes",
+        offset=note.offset,
+        expected=f"at most {stop - note.offset} bytes",
+        found=str(note.size),
+    )
 
 
 def _finding(id_: str, message: str, offset: int, expected: str = "", found: int | str = "") -> Finding:
