@@ -1,0 +1,155 @@
+"""From the files of a boot to a disk: which protocol each wants, what goes on the ESP, what the stub loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mbtool.disk import xen_cfg
+from mbtool.disk.content import Content, size_of
+from mbtool.disk.image import DiskRequest, Partition
+from mbtool.disk.kernel import BootFile, boot_file
+from mbtool.errors import InputError, UnsupportedError
+from mbtool.formats import elf_file, multiboot1
+from mbtool.formats.multiboot_search import MULTIBOOT1
+from mbtool.plan import multiboot1 as plan_multiboot1
+from mbtool.plan.load import LoadPlan
+
+EFI_DIRECTORY = "EFI/BOOT"
+"""Firmware looks for the removable-media boot file here; Xen looks for its files beside itself."""
+HEADER_READ = 48
+"""Bytes of a whole Multiboot 1 header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module for a Multiboot kernel: its file and its command line."""
+
+    path: Path
+    cmdline: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BootSet:
+    """What a user wants to boot. ``kernel`` alone, or ``xen`` with ``kernel`` as dom0."""
+
+    kernel: Path
+    initrd: Path | None = None
+    xen: Path | None = None
+    xen_efi: Path | None = None
+    modules: Sequence[Module] = ()
+    cmdline: str = ""
+    xen_cmdline: str = ""
+    files: Sequence[tuple[str, Path]] = ()
+    """Further files for the ESP: path there, file."""
+    partitions: Sequence[Partition] = ()
+    label: str = "MBTOOL"
+    mtime: int = 0
+    esp_size: int = 0
+
+
+@dataclass(slots=True)
+class _Disk:
+    files: dict[str, Content] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, path: str, content: Content) -> None:
+        if self.files.setdefault(path, content) != content:
+            raise InputError("two different files would have this name on the disk", source=path)
+
+
+def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
+    """The disk for a boot set, and notes on what it can and cannot do (for the user).
+
+    Raises MbtoolError for files that cannot be read, are damaged or fit no protocol.
+    """
+    disk = _Disk()
+    with ExitStack() as stack:
+        kernel = stack.enter_context(boot_file(boot.kernel, "kernel", unpack=boot.xen is None))
+        initrd = stack.enter_context(boot_file(boot.initrd, "initrd")) if boot.initrd else None
+        modules = [
+            (stack.enter_context(boot_file(module.path, f"module{number}")), module.cmdline)
+            for number, module in enumerate(boot.modules)
+        ]
+        if boot.xen is not None:
+            xen = stack.enter_context(boot_file(boot.xen, "xen", unpack=True))
+            efi = boot.xen_efi or _beside(boot.xen)
+            xen_efi = stack.enter_context(boot_file(efi, "xen.efi")) if efi else None
+            plan = _xen(disk, boot, xen, xen_efi, kernel, initrd, modules)
+        else:
+            plan = _multiboot(disk, boot, kernel, initrd, modules)
+    for path, file in boot.files:
+        from mbtool.disk.content import file_content
+
+        disk.add(path.strip("/"), file_content(file))
+    request = DiskRequest(disk.files, plan, boot.partitions, boot.label, boot.mtime, boot.esp_size)
+    return request, disk.notes
+
+
+def _beside(xen: Path) -> Path | None:
+    """Xen's EFI image in the directory of its Multiboot image: the one of the same name, else the only one."""
+    same = xen.with_name(xen.name.removesuffix(".gz") + ".efi")
+    if same.exists():
+        return same
+    found = sorted(xen.parent.glob("xen*.efi"))
+    return found[0] if len(found) == 1 else None
+
+
+def _xen(
+    disk: _Disk,
+    boot: BootSet,
+    xen: BootFile,
+    xen_efi: BootFile | None,
+    kernel: BootFile,
+    initrd: BootFile | None,
+    modules: list[tuple[BootFile, str]],
+) -> LoadPlan:
+    home = f"{EFI_DIRECTORY}/"
+    if xen_efi is not None:
+        disk.add(home + "BOOTX64.EFI", xen_efi.content)
+        ramdisk = initrd.name if initrd else None
+        disk.add(home + "BOOTX64.cfg", xen_cfg.build(boot.xen_cmdline, kernel.name, boot.cmdline, ramdisk))
+        if modules:
+            disk.notes.append("UEFI: further modules are not loaded (Xen's EFI configuration has no key for them)")
+    else:
+        disk.notes.append("BIOS only: no Xen EFI image was given or found beside Xen")
+    disk.add(home + kernel.name, kernel.content)
+    all_modules = [(kernel, boot.cmdline)]
+    if initrd is not None:
+        disk.add(home + initrd.name, initrd.content)
+        all_modules.append((initrd, ""))
+    for module, cmdline in modules:
+        disk.add(home + module.name, module.content)
+        all_modules.append((module, cmdline))
+    disk.add(f"boot/{xen.name}", xen.content)
+    return _multiboot1_plan(f"boot/{xen.name}", xen, boot.xen_cmdline, all_modules, home)
+
+
+def _multiboot(
+    disk: _Disk, boot: BootSet, kernel: BootFile, initrd: BootFile | None, modules: list[tuple[BootFile, str]]
+) -> LoadPlan:
+    if initrd is not None:
+        modules = [(initrd, ""), *modules]
+    disk.notes.append("BIOS only: UEFI firmware does not start Multiboot kernels")
+    disk.add(f"boot/{kernel.name}", kernel.content)
+    for module, _ in modules:
+        disk.add(f"boot/{module.name}", module.content)
+    return _multiboot1_plan(f"boot/{kernel.name}", kernel, boot.cmdline, modules, "boot/")
+
+
+def _multiboot1_plan(
+    path: str, kernel: BootFile, cmdline: str, modules: list[tuple[BootFile, str]], home: str
+) -> LoadPlan:
+    offset = MULTIBOOT1.first(kernel.source.read(0, MULTIBOOT1.limit))
+    if offset is None:
+        raise UnsupportedError("no Multiboot 1 header", source=kernel.source.name)
+    header = multiboot1.parse(kernel.source.read(offset, HEADER_READ), source=kernel.source.name, base=offset)
+    elf = None if elf_file.reject(kernel.source) else elf_file.parse_elf(kernel.source)
+    placed = [
+        plan_multiboot1.ModuleFile(home + module.name, size_of(module.content), f"{module.name} {text}".rstrip())
+        for module, text in modules
+    ]
+    command = f"{kernel.name} {cmdline}".rstrip()
+    return plan_multiboot1.plan(path, size_of(kernel.content), header, offset, elf, command, placed)
