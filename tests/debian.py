@@ -15,7 +15,7 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("MBTOOL_TEST_CACHE") or Path(__file__).parent.parent / ".cache" / "debian")
 
-META = ("linux-image-amd64", "linux-image-cloud-amd64", "linux-image-rt-amd64")
+META = ("linux-image-amd64", "linux-image-cloud-amd64", "linux-image-rt-amd64", "gnumach-image-1-486")
 """Packages that only depend on the newest kernel: followed to what they depend on."""
 
 PACKAGES = (
@@ -27,7 +27,6 @@ PACKAGES = (
     "memtest86+",
     "ipxe",
     "grub-invaders",
-    "gnumach-image-1-486",
     "syslinux-common",
     "systemd-boot-efi",
 )
