@@ -60,6 +60,8 @@ class _Inspection:
             *(self.guard(lambda: multiboot.headers(source)) or () if elf.is_x86 else ()),
             *self.contents(notes),
         ]
+        if elf.is_x86:
+            self.findings += self.guard(lambda: multiboot.near_misses(source)) or ()
         known = source.known_size
         size = elf.headers_end if known is None else known
         return Node("elf", 0, size, tuple(fields), tuple(children), tuple(self.findings))
