@@ -22,11 +22,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbtool.disk import load_list
 from mbtool.disk.content import Content, copy_content, size_of
 from mbtool.disk.esp import EspPlan, plan_esp
 from mbtool.errors import InputError
-from mbtool.formats import gpt, mbr
+from mbtool.formats import gpt, load_list, mbr
 from mbtool.plan.load import MAP_MAX, LoadPlan, Part
 
 SECTOR = 512

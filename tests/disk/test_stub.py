@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mbtool.disk
-from mbtool.disk import load_list
-from mbtool.disk.load_list import EntryState, Item, LoadList, Patch
 from mbtool.errors import FormatError
+from mbtool.formats import load_list
+from mbtool.formats.load_list import EntryState, Item, LoadList, Patch
+from mbtool.plan.load import MapShape
 
 STUB = Path(mbtool.disk.__file__).parent / "stub"
 
@@ -44,6 +45,10 @@ lists = st.builds(
     ).map(tuple),
     st.lists(st.builds(Patch, words, words, words, words), max_size=8).map(tuple),
 )
+
+
+def test_every_shape_of_the_memory_map_has_a_name():
+    assert set(load_list.MAP_SHAPES) == set(MapShape)
 
 
 @given(lists)

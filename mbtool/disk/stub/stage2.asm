@@ -12,7 +12,7 @@
 ;   0x08000  this code                        0x20000  read buffer, 64 KiB
 ;   0x09000  the load list (up to 0x11000)    0x30000  free for items, up to 0x80000
 ;
-; The list's layout is that of mbtool/disk/load_list.py. In: dl = BIOS drive.
+; The list's layout is that of mbtool/formats/load_list.py. In: dl = BIOS drive.
 
         bits    16
         org     0x8000

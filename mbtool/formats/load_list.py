@@ -1,6 +1,6 @@
 """The boot stub's load list: what to read from where to where, and with which registers to start it.
 
-The stub's second stage (stub/stage2.asm) has the same layout; all thinking is done here, at build time.
+The stub's second stage (disk/stub/stage2.asm) has the same layout; all thinking is done here, at build time.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from construct import Int32ul, Int64ul, Struct
 
 from mbtool.errors import FormatError
-from mbtool.formats.wire import Layout
-from mbtool.plan.load import MapShape
+from mbtool.formats.wire import Layout, choice_names
 
 MAGIC = int.from_bytes(b"mbLL", "little")
 MAX_SIZE = 0x8000
 """Bytes of low memory that the stub keeps for the list."""
 LOW_START, LOW_END = 0x30000, 0x80000
 """Where items below 1 MiB may lie: the rest is the stub's, or the BIOS's."""
+MAP_SHAPES = {0: "none", 1: "Multiboot 1", 2: "Multiboot 2", 3: "Linux e820", 4: "PVH"}
+"""How the memory map is written for the kernel (``mbtool.plan.load.MapShape``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class EntryState:
     edi: int = 0
     ebp: int = 0
     esp: int = 0
-    map_shape: int = MapShape.NONE
+    map_shape: int = 0
     map_address: int = 0
     map_max: int = 0
 
@@ -127,7 +128,8 @@ HEAD = Layout(
         "esp",
         "map_address",
     },
-    telling={"items", "entry", "eax", "ebx", "esi"},
+    telling={"items", "entry", "eax", "ebx", "esi", "map_shape"},
+    meanings={"map_shape": choice_names(MAP_SHAPES)},
 )
 
 
