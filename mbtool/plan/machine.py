@@ -27,8 +27,6 @@ class Machine:
     """Power management that Xen keeps to itself (Cx 1, Px 2, Tx 4); None: as without a cpufreq driver."""
     vga: bytes | None = vga_console.TEXT_80X25
     """dom0's console information, 40 bytes; None: Xen was built without CONFIG_VIDEO."""
-    p2m_table: int = 0
-    """Machine address of the first page taken for the P2M at INIT_P2M."""
     gigabyte_pages: bool = True
     """Xen may map the P2M by 1 GiB pages (it then is at least that large: 512 GiB of dom0 memory)."""
     debug: bool = False

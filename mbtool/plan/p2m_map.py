@@ -27,8 +27,6 @@ class Hook:
     """Size of what the entry maps, as a power of two: 39 for an entry of the L4."""
     va: int
     flags: int
-    frame: int
-    """The machine frame it points to, counted in the order in which they were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def map_p2m(p2m: Range, initial: Range, owned: int, *, gigabyte_pages: bool) -> 
         """Take pages and write the entry for them into the table above."""
         nonlocal frames
         if shift == L4_SHIFT or mapped(shift + 9):
-            hooks.append(Hook(shift, down(at, 1 << shift), flags, frames))
+            hooks.append(Hook(shift, down(at, 1 << shift), flags))
         frames += pages
 
     def large(shift: int) -> bool:

@@ -4,8 +4,8 @@ Frames are taken one after the other: the L4; then, walking the initial mapping 
 needed, behind it an L2 where a new one begins (the start, each 1 GiB), behind that an L3 (the start, each 512 GiB).
 Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` and ``mark_pv_pt_pages_rdonly`` (4.14 to 4.22 alike).
 
-Left zero: Xen's own entries of the L4 (slots 256 to 271). Entries for the P2M at INIT_P2M point to frame 0 unless
-the machine says where its tables are.
+Left zero: Xen's own entries of the L4 (slots 256 to 271), and the frame numbers in entries for the P2M at INIT_P2M:
+its tables and pages come from wherever the machine's allocator has them.
 """
 
 from __future__ import annotations
@@ -91,8 +91,7 @@ def frames(plan: Plan) -> Iterator[bytes]:
     hooks: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for hook in plan.p2m_map.hooks:
         table, slot = divmod((hook.va & VA_MASK) >> hook.shift, ENTRIES)
-        target = plan.machine.p2m_table if hook.frame == 0 else 0
-        hooks.setdefault((hook.shift + 9, table), []).append((slot, target | hook.flags))
+        hooks.setdefault((hook.shift + 9, table), []).append((slot, hook.flags))
     pieces = tuple(stretches(plan))
     for shift, index in order:
         if shift == L2_SHIFT:

@@ -1,0 +1,168 @@
+"""Outputs that are there whole or not at all: written beside their place, flushed to the disk, then renamed.
+
+A directory is a set: a failure, a full disk or an interruption leaves what was there before. Device nodes and other
+special files are never written to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from mbtool.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written: ``size`` in bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class OutputDirectory:
+    """A directory of files that appears complete. Use with ``with``; leaving it by an exception changes nothing.
+
+    ``names`` are the files that such a set may hold: with ``force`` an older set is replaced, but a directory with
+    anything else in it is refused, as is any that exists without ``force`` and is not empty. Raises InputError.
+    """
+
+    def __init__(self, path: Path, names: Iterable[str], *, force: bool) -> None:
+        self._names = frozenset(names)
+        self._path = _resolved(path)
+        self._force = force
+        self._check()
+        self._work = _beside(self._path)
+        self.files: list[Written] = []
+
+    def _check(self) -> None:
+        """Refuse before any work is done."""
+        path = self._path
+        if not path.parent.is_dir():
+            raise InputError("its parent directory does not exist", source=str(path))
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise InputError("is there and no directory", source=str(path), remedy="choose another output")
+        held = sorted(entry.name for entry in path.iterdir())
+        if held and not self._force:
+            raise InputError("is there and not empty", source=str(path), remedy="replace it with --force")
+        strange = [name for name in held if name not in self._names or not (path / name).is_file()]
+        if strange:
+            raise InputError(
+                "holds other files, which would be lost",
+                source=str(path),
+                found=", ".join(strange[:5]),
+                remedy="choose another output",
+            )
+
+    def __enter__(self) -> OutputDirectory:
+        try:
+            self._work.mkdir()
+        except OSError as error:
+            raise _cannot(self._path, error) from error
+        return self
+
+    def write(self, name: str, data: bytes | Iterable[bytes]) -> Written:
+        """Add a file, from bytes or from pieces of them."""
+        assert name in self._names, name
+        written = _write(self._work / name, name, data)
+        self.files.append(written)
+        return written
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._commit()
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def _commit(self) -> None:
+        old = _beside(self._path)
+        replaced = False
+        try:
+            self._check()
+            _flush_directory(self._work)
+            if self._path.exists():
+                self._path.rename(old)
+                replaced = True
+            try:
+                self._work.rename(self._path)
+            except BaseException:
+                if replaced:
+                    old.rename(self._path)
+                raise
+            _flush_directory(self._path.parent)
+        except OSError as error:
+            raise _cannot(self._path, error) from error
+        if replaced:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Written:
+    """One file, whole or not at all. InputError when it is there (without ``force``) or no regular file."""
+    target = _resolved(path)
+    if target.exists():
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise InputError("is no regular file", source=str(path), remedy="choose another output")
+        if not force:
+            raise InputError("is there already", source=str(path), remedy="replace it with --force")
+    work = _beside(target)
+    try:
+        written = _write(work, path.name, data)
+        work.rename(target)
+        _flush_directory(target.parent)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        work.unlink(missing_ok=True)
+    return written
+
+
+def _write(path: Path, name: str, data: bytes | Iterable[bytes]) -> Written:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with path.open("xb", buffering=0) as file:
+            for piece in (data,) if isinstance(data, bytes) else data:
+                view = memoryview(piece)
+                while view:
+                    view = view[file.write(view) :]
+                digest.update(piece)
+                size += len(piece)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot(path.parent / name, error) from error
+    return Written(name, size, digest.hexdigest())
+
+
+def _resolved(path: Path) -> Path:
+    """The real place: an output that is a symbolic link is written where the link points."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot be resolved: {error}", source=str(path)) from error
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same directory that nobody has."""
+    return path.with_name(f".{path.name[:200]}.{os.urandom(6).hex()}.tmp")
+
+
+def _flush_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _cannot(path: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write: {error.strerror or error}", source=str(path))

@@ -1,0 +1,98 @@
+"""``mbtool build-dom0``: write the environment that Xen builds for a PV dom0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mbtool.errors import InputError
+
+
+def build_dom0(
+    kernel: Annotated[
+        Path, typer.Option("--kernel", metavar="FILE", help="dom0's kernel: a bzImage or an ELF file.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory to write.")],
+    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
+    dom0_mem: Annotated[
+        str | None, typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, …")
+    ] = None,
+    cmdline: Annotated[str | None, typer.Option("--cmdline", metavar="TEXT", help="dom0's command line.")] = None,
+    xen_cmdline: Annotated[str, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")] = "",
+    xen: Annotated[
+        Path | None, typer.Option("--xen", metavar="FILE", help="The Xen image, to plan for its version.")
+    ] = None,
+    xen_version: Annotated[
+        str | None,
+        typer.Option("--xen-version", metavar="VERSION", help="The version instead (default: the newest known)."),
+    ] = None,
+    alloc_base: Annotated[
+        str | None,
+        typer.Option(
+            "--alloc-base", metavar="ADDRESS", help="Machine address of dom0's memory (default: from 0x30000000)."
+        ),
+    ] = None,
+    initrd_base: Annotated[
+        str | None,
+        typer.Option(
+            "--initrd-base", metavar="ADDRESS", help="Machine address of the initrd (default: ends at 0x3fa00000)."
+        ),
+    ] = None,
+    nr_pages: Annotated[
+        int | None,
+        typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
+    max_output: Annotated[
+        int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that the kernel may unpack to.")
+    ] = 2048,
+    max_ratio: Annotated[
+        int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
+    ] = 400,
+) -> None:
+    """Write what a PV dom0 finds at its first instruction under Xen: start_info, page tables, P2M, and the layout.
+
+    DIR gets layout.txt (in Xen's own lines), layout.json, start_info.bin, pagetables.bin, p2m.bin, manifest.json.
+    P2M entries that only the machine can know are all ones. What Xen would refuse is refused with its message.
+
+    \b
+    Examples:
+      mbtool build-dom0 --kernel /boot/vmlinuz --initrd /boot/initrd.img -o dom0
+      mbtool build-dom0 --kernel vmlinuz --xen xen.gz --dom0-mem 2G --cmdline console=hvc0 -o dom0
+    """
+    from mbtool.build.dom0 import Request
+    from mbtool.build.dom0_files import build_dom0 as build
+    from mbtool.plan import arrangement
+    from mbtool.source import MIB, Limits
+
+    request = Request(
+        kernel=kernel,
+        initrd=initrd,
+        dom0_mem=dom0_mem,
+        cmdline=cmdline,
+        xen_cmdline=xen_cmdline,
+        xen=xen,
+        xen_version=xen_version,
+        alloc_base=_address("--alloc-base", alloc_base),
+        initrd_base=_address("--initrd-base", initrd_base),
+        nr_pages=nr_pages,
+        limits=Limits(max_output * MIB, max_ratio),
+    )
+    built = build(request, output, force=force)
+    print("\n".join(arrangement.lines(built.planned.plan)))
+    for words in built.planned.assumptions:
+        print(f"assumed: {words}")
+    for finding in built.planned.plan.findings:
+        print(f"{finding.severity}: {finding.message}; expected {finding.expected}, found {finding.found}")
+    print(f"{output}: {', '.join(file.name for file in built.files)}")
+
+
+def _address(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is no address", expected="something like 0x30000000") from None
