@@ -51,7 +51,7 @@ class _Inspection:
         if elf.header.e_shoff and not sections and not self.sections_reachable():
             fields.append(_unread(elf))
         notes = self.guard(lambda: self.notes(sections)) or []
-        xen = [note for note in notes if note.name == "Xen"]
+        xen = [note for note in notes if elf_notes.for_xen(source, note)]
         children = [
             *self.segments(),
             *self.section_nodes(sections, names),
@@ -140,7 +140,7 @@ class _Inspection:
         """The notes of PT_NOTE segments; those of SHT_NOTE sections too when there is no Xen note, or when full."""
         phdrs = [phdr for phdr in self.elf.program_headers if phdr.p_type == PT_NOTE]
         notes = self.walk([(phdr.p_offset, phdr.p_filesz, phdr.p_align) for phdr in phdrs])
-        if self.context.full or not any(note.name == "Xen" for note in notes.values()):
+        if self.context.full or not any(elf_notes.for_xen(self.elf.source, note) for note in notes.values()):
             named = [shdr for shdr in sections[1:] if shdr.sh_type == SHT_NOTE]
             more = self.walk([(shdr.sh_offset, shdr.sh_size, shdr.sh_addralign) for shdr in named])
             notes = {**more, **notes}

@@ -25,7 +25,7 @@ from mbtool.formats.wire import Layout, choice_names, flag_names
 MAGIC = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
 ELFDATA2LSB, ELFDATA2MSB = 1, 2
-EM_386, EM_X86_64 = 3, 62
+EM_386, EM_ARM, EM_X86_64 = 3, 40, 62
 PT_LOAD, PT_NOTE = 1, 4
 SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 2, 3, 7, 8
 PN_XNUM = 0xFFFF

@@ -203,6 +203,11 @@ def build_notes(notes: Iterable[tuple[str, int, bytes]], align: int = 4) -> byte
     return b"".join(build_note(name, type_, desc, align) for name, type_, desc in notes)
 
 
+def for_xen(source: Source, note: Note) -> bool:
+    """Whether Xen takes the note for its own: it reads the name to its NUL, whatever n_namesz says."""
+    return source.read(note.offset + NHDR.size, 4) == b"Xen\0"
+
+
 def describe(note: Note) -> str:
     """Owner and type in words, ``Xen PHYS32_ENTRY``; unknown types as numbers."""
     return f"{note.name or '(no owner)'} {type_name(note)}"

@@ -59,9 +59,10 @@ def read_values(elf: ElfFile, values: GuestValues, told: bool, version: Version)
     for areas in (_note_segments, _note_sections):
         where = areas(elf)
         values.noted |= bool(where)
-        notes = [note for note in elf_notes.walk_all(elf.source, where)[0] if note.name == "Xen"]
+        notes = [note for note in elf_notes.walk_all(elf.source, where)[0] if elf_notes.for_xen(elf.source, note)]
         for note in notes:
-            if unknown := _apply(elf.source, note, values, version):
+            unknown = _apply(elf.source, note, values, version)
+            if unknown is not None:
                 return _refused_feature(unknown, version)
         if notes:
             return None
@@ -90,8 +91,13 @@ def xen_sections(elf: ElfFile) -> tuple[Shdr, ...]:
 def legacy_section(elf: ElfFile) -> Shdr | None:
     """The ``__xen_guest`` section, None when there is none."""
     sections = xen_sections(elf)
-    named = zip(sections[1:], elf.section_names(sections)[1:], strict=True)
-    return next((section for section, name in named if name == xen_legacy_guest.SECTION), None)
+    if elf.header.e_shstrndx >= len(sections):
+        return None
+    names = sections[elf.header.e_shstrndx].sh_offset
+    wanted = xen_legacy_guest.SECTION.encode() + b"\0"
+    # Xen reads names to their NUL, whatever the size of the name table
+    matches = (s for s in sections[1:] if elf.source.read(names + s.sh_name, len(wanted)) == wanted)
+    return next(matches, None)
 
 
 def note_string(source: Source, note: Note) -> str | None:
@@ -100,8 +106,8 @@ def note_string(source: Source, note: Note) -> str | None:
     return head.decode("latin-1") if end else None
 
 
-def _apply(source: Source, note: Note, values: GuestValues, version: Version) -> str:
-    """elf_xen_parse_note: put one note's value in its place. Returns the unknown feature it requires, or ""."""
+def _apply(source: Source, note: Note, values: GuestValues, version: Version) -> str | None:
+    """elf_xen_parse_note: put one note's value in its place. Returns the unknown feature that it requires."""
     value = number(note.desc) if len(note.desc) == note.header.n_descsz else 0
     match note.type:
         case XenNote.ENTRY:
@@ -127,7 +133,7 @@ def _apply(source: Source, note: Note, values: GuestValues, version: Version) ->
             _apply_reloc(note, values)
         case _:
             return _apply_string(source, note, values)
-    return ""
+    return None
 
 
 def _apply_reloc(note: Note, values: GuestValues) -> None:
@@ -144,10 +150,10 @@ def _apply_reloc(note: Note, values: GuestValues) -> None:
         values.phys_max = words[2]
 
 
-def _apply_string(source: Source, note: Note, values: GuestValues) -> str:
+def _apply_string(source: Source, note: Note, values: GuestValues) -> str | None:
     text = note_string(source, note)
     if text is None:
-        return ""
+        return None
     match note.type:
         case XenNote.LOADER:
             values.loader = text[:BUFFER]
@@ -169,7 +175,7 @@ def _apply_string(source: Source, note: Note, values: GuestValues) -> str:
             values.f_supported |= supported
             values.f_required |= required
             return unknown
-    return ""
+    return None
 
 
 def _apply_legacy(text: str, values: GuestValues) -> None:
@@ -203,7 +209,7 @@ def _apply_legacy(text: str, values: GuestValues) -> None:
                 supported, required, unknown = feature_bits(value)
                 values.f_supported |= supported
                 values.f_required |= required
-                if unknown:
+                if unknown is not None:
                     break
     if values.virt_base is not None and values.virt_hypercall is not None:
         values.virt_hypercall = _address(values.virt_hypercall + values.virt_base & MASK64)

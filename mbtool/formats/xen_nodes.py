@@ -106,7 +106,7 @@ def _text(source: Source, note: Note, start: int, findings: list[Finding]) -> st
 def _features(text: str, note: Note, start: int, findings: list[Finding]) -> tuple[Value, str]:
     names = feature_list(text)
     unknown = feature_bits(text)[2]
-    if unknown:
+    if unknown is not None:
         findings.append(
             Finding(
                 "XEN-FEATURE-UNKNOWN",
@@ -115,7 +115,7 @@ def _features(text: str, note: Note, start: int, findings: list[Finding]) -> tup
                 field="FEATURES",
                 offset=note.desc_offset - start,
                 expected=", ".join(STRING_FEATURES),
-                found=unknown,
+                found=repr(unknown),
             )
         )
     required = [name[1:] for name in names if name.startswith("!")]

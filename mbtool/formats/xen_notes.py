@@ -143,7 +143,7 @@ def feature_list(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def feature_bits(text: str) -> tuple[int, int, str]:
+def feature_bits(text: str) -> tuple[int, int, str | None]:
     """(supported bits, required bits, first unknown required name) of a FEATURES string (elf_xen_parse_features).
 
     Xen stops at an unknown required name and refuses the kernel; an unknown supported name means nothing.
@@ -156,4 +156,4 @@ def feature_bits(text: str) -> tuple[int, int, str]:
             required |= (1 << bit) * name.startswith("!")
         elif name.startswith("!"):
             return supported, required, name[1:]
-    return supported, required, ""
+    return supported, required, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mbtool.errors import RefusedError
 from mbtool.formats.dom_parms import DomParms, PaeMode
 from mbtool.formats.elf_file import ElfFile
-from mbtool.formats.elf_headers import EM_386, EM_X86_64
+from mbtool.formats.elf_headers import EM_386, EM_ARM, EM_X86_64
 from mbtool.formats.xen_guest_values import MASK64, GuestValues, Version
 from mbtool.formats.xen_notes import FEAT_DOM0
 
@@ -41,6 +41,8 @@ def note_refusal(
         if not elf.is_x86:
             return None
         return RefusedError("ERROR: Not a Xen-ELF image: No ELF notes or '__xen_guest' section found")
+    if elf.header.e_machine == EM_ARM:
+        return None
     if parms.phys_entry is not None and (hvm or version < (4, 16)):
         return None
     if not parms.loader.startswith("generic") and not parms.guest_os.startswith("linux"):
