@@ -10,7 +10,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -108,12 +109,7 @@ class OutputDirectory:
 
 def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Written:
     """One file, whole or not at all. InputError when it is there (without ``force``) or no regular file."""
-    target = _resolved(path)
-    if target.exists():
-        if not stat.S_ISREG(target.stat().st_mode):
-            raise InputError("is no regular file", source=str(path), remedy="choose another output")
-        if not force:
-            raise InputError("is there already", source=str(path), remedy="replace it with --force")
+    target = _writable_target(path, force=force)
     work = _beside(target)
     try:
         written = _write(work, path.name, data)
@@ -124,6 +120,42 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Wri
     finally:
         work.unlink(missing_ok=True)
     return written
+
+
+@contextmanager
+def open_output(path: Path, *, force: bool) -> Iterator[int]:
+    """A file descriptor to fill; the file gets its name when the block is left without an exception.
+
+    For outputs too large to pass through memory. Raises InputError as ``write_file`` does.
+    """
+    target = _writable_target(path, force=force)
+    work = _beside(target)
+    try:
+        fd = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            yield fd
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        work.rename(target)
+        _flush_directory(target.parent)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _writable_target(path: Path, *, force: bool) -> Path:
+    """Where the file really goes; InputError when it is there (without ``force``) or no regular file."""
+    target = _resolved(path)
+    if not target.parent.is_dir():
+        raise InputError("its parent directory does not exist", source=str(path))
+    if target.exists():
+        if not stat.S_ISREG(target.stat().st_mode):
+            raise InputError("is no regular file", source=str(path), remedy="choose another output")
+        if not force:
+            raise InputError("is there already", source=str(path), remedy="replace it with --force")
+    return target
 
 
 def _write(path: Path, name: str, data: bytes | Iterable[bytes]) -> Written:

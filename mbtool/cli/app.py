@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from mbtool import __version__
+from mbtool.cli.build_disk import build_disk
+from mbtool.cli.build_dom0 import build_dom0
 from mbtool.cli.inspect import inspect
+from mbtool.cli.prove import prove
 from mbtool.cli.schema import schema
 
 _RICH_HELP = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -43,4 +46,7 @@ def options(
 
 
 app.command()(inspect)
+app.command("build-dom0")(build_dom0)
+app.command("build-disk")(build_disk)
+app.command()(prove)
 app.command()(schema)

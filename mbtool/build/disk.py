@@ -1,0 +1,65 @@
+"""Building a disk image file: request, layout, content, description; nothing under its name before it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbtool.build.disk_manifest import dump
+from mbtool.build.output import open_output, write_file
+from mbtool.disk.boot_set import BootSet, request
+from mbtool.disk.image import plan_disk, write_disk
+from mbtool.errors import InputError, MbtoolError
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltDisk:
+    """An image that was written: ``size`` in bytes (the file is sparse), and notes for the user."""
+
+    path: Path
+    size: int
+    notes: tuple[str, ...]
+
+
+def source_date_epoch() -> int:
+    """Seconds since 1970 from SOURCE_DATE_EPOCH, 0 when it is not set; InputError when it is no number."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return 0
+    if not text.isdecimal() or len(text) > 12:
+        raise InputError("SOURCE_DATE_EPOCH is no number of seconds", found=repr(text))
+    return int(text)
+
+
+def build_disk(boot: BootSet, output: Path, *, force: bool, verify: bool = False) -> BuiltDisk:
+    """Write a disk image and its description (``output`` + ``.toml``).
+
+    ``verify`` builds it a second time elsewhere and compares. Raises MbtoolError, and then has written nothing.
+    """
+    wanted, notes = request(boot)
+    plan = plan_disk(wanted)
+    description = Path(f"{output}.toml")
+    with open_output(output, force=force) as fd:
+        write_disk(plan, fd)
+        if verify:
+            _verify(boot, fd)
+            notes.append("built twice, with the same bytes both times")
+        write_file(description, dump(boot).encode(), force=True)
+    return BuiltDisk(output, plan.size, tuple(notes))
+
+
+def _verify(boot: BootSet, fd: int) -> None:
+    wanted, _ = request(boot)
+    with tempfile.TemporaryFile() as second:
+        write_disk(plan_disk(wanted), second.fileno())
+        if _digest(fd) != _digest(second.fileno()):
+            raise MbtoolError("not reproducible: a second build gave other bytes", remedy="please report this")
+
+
+def _digest(fd: int) -> bytes:
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(os.dup(fd), "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

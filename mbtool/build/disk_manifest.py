@@ -1,0 +1,206 @@
+"""The description of a disk as a TOML file: what ``mbtool build-disk`` reads, and writes beside each image.
+
+::
+
+    [boot]
+    xen = "xen.gz"                # paths are relative to the file
+    kernel = "vmlinuz"
+    initrd = "initrd.img"
+    cmdline = "console=hvc0"
+    modules = [{ file = "policy.bin", cmdline = "" }]
+
+    [disk]
+    label = "MYXEN"
+    esp-size = "64M"
+
+    [[file]]                      # further files for the ESP
+    path = "loader/notes.txt"
+    source = "notes.txt"
+
+    [[partition]]                 # further partitions, filled from a file
+    name = "root"
+    source = "root.img"
+    size = "2G"
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbtool.disk.boot_set import BootSet, Module
+from mbtool.disk.content import file_content
+from mbtool.disk.image import Partition
+from mbtool.errors import InputError
+from mbtool.formats import gpt
+from mbtool.source import MIB, read_file
+
+MAX_MANIFEST = MIB
+BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd", "efi-stub")
+BOOT_TEXTS = ("cmdline", "xen-cmdline")
+TYPES = {"linux": gpt.LINUX_DATA, "esp": gpt.ESP}
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A description as it was read: tables of plain values, checked for unknown keys and wrong types."""
+
+    boot: Mapping[str, Any]
+    disk: Mapping[str, Any]
+    files: tuple[Mapping[str, Any], ...]
+    partitions: tuple[Mapping[str, Any], ...]
+    folder: Path
+    """What relative paths are relative to."""
+
+
+EMPTY = Manifest({}, {}, (), (), Path())
+
+
+def load(path: Path) -> Manifest:
+    """Read a description. InputError for anything that is not as described above, with the key's name."""
+    try:
+        document = tomllib.loads(read_file(path, MAX_MANIFEST).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"is no TOML file: {error}", source=str(path)) from error
+    shape: dict[str, dict[str, Any]] = {
+        "boot": {**dict.fromkeys((*BOOT_PATHS, *BOOT_TEXTS), str), "modules": list},
+        "disk": {"label": str, "esp-size": (str, int), "source-date-epoch": int},
+        "file": {"path": str, "source": str},
+        "partition": {"name": str, "source": str, "size": (str, int), "type": str},
+    }
+    for table in document:
+        if table not in shape:
+            raise InputError("unknown table", source=str(path), field=table, expected=", ".join(shape))
+    for table in ("boot", "disk"):
+        _check(path, table, document.setdefault(table, {}), shape[table])
+    for table in ("file", "partition"):
+        if not isinstance(document.setdefault(table, []), list):
+            raise InputError("is not a list of tables", source=str(path), field=table, expected=f"[[{table}]]")
+        for item in document[table]:
+            _check(path, table, item, shape[table])
+            if "source" not in item:
+                raise InputError("has no source", source=str(path), field=table)
+    for module in document["boot"].get("modules", []):
+        _check(path, "boot.modules", module, {"file": str, "cmdline": str})
+    return Manifest(
+        document["boot"], document["disk"], tuple(document["file"]), tuple(document["partition"]), path.parent
+    )
+
+
+def _check(path: Path, table: str, values: Any, shape: Mapping[str, Any]) -> None:
+    if not isinstance(values, dict):
+        raise InputError("is not a table", source=str(path), field=table)
+    for key, value in values.items():
+        if key not in shape:
+            raise InputError(
+                "unknown key", source=str(path), field=f"{table}.{key}", expected=", ".join(sorted(shape))
+            )
+        if not isinstance(value, shape[key]) or isinstance(value, bool):
+            raise InputError("wrong type", source=str(path), field=f"{table}.{key}", found=repr(value))
+
+
+def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> BootSet:
+    """The boot set that a description asks for; ``overrides`` (same keys as [boot], [disk]) go first.
+
+    Raises InputError when no kernel is named or a file cannot be read.
+    """
+
+    def path(key: str) -> Path | None:
+        if overrides.get(key) is not None:
+            return Path(overrides[key])
+        return manifest.folder / manifest.boot[key] if key in manifest.boot else None
+
+    def value(table: Mapping[str, Any], key: str, default: Any) -> Any:
+        return overrides[key] if overrides.get(key) is not None else table.get(key, default)
+
+    kernel = path("kernel")
+    if kernel is None:
+        raise InputError("no kernel is named", remedy="give --kernel, or a manifest with boot.kernel")
+    modules = [
+        Module(manifest.folder / module.get("file", ""), module.get("cmdline", ""))
+        for module in manifest.boot.get("modules", [])
+    ]
+    return BootSet(
+        kernel=kernel,
+        initrd=path("initrd"),
+        xen=path("xen"),
+        xen_efi=path("xen-efi"),
+        efi_stub=path("efi-stub"),
+        modules=overrides.get("modules") or modules,
+        cmdline=value(manifest.boot, "cmdline", ""),
+        xen_cmdline=value(manifest.boot, "xen-cmdline", ""),
+        files=[
+            (file.get("path") or Path(file["source"]).name, manifest.folder / file["source"])
+            for file in manifest.files
+        ],
+        partitions=[
+            Partition(
+                item.get("name", ""),
+                file_content(manifest.folder / item["source"]),
+                parse_size(item.get("size", 0), "partition.size"),
+                _type(item.get("type", "linux")),
+            )
+            for item in manifest.partitions
+        ],
+        label=value(manifest.disk, "label", "MBTOOL"),
+        mtime=mtime or manifest.disk.get("source-date-epoch", 0),
+        esp_size=parse_size(value(manifest.disk, "esp-size", 0), "esp-size"),
+    )
+
+
+def parse_size(text: str | int, what: str) -> int:
+    """Bytes from a number with an optional K, M, G or T; InputError for anything else."""
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)(i?B)?", str(text).strip(), re.IGNORECASE)
+    if not match:
+        raise InputError(f"{what}: not a size", expected="a number, with K, M, G or T", found=repr(text))
+    return int(match[1]) * UNITS[match[2].upper()]
+
+
+def _type(text: str) -> uuid.UUID:
+    if text in TYPES:
+        return TYPES[text]
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise InputError(
+            "partition.type: unknown", expected=f"{', '.join(TYPES)} or a GUID", found=repr(text)
+        ) from None
+
+
+def dump(boot: BootSet) -> str:
+    """The description of a boot set, as ``load`` reads it; paths by name alone, so that it is the same anywhere."""
+
+    def line(key: str, value: Any) -> str:
+        return f"{key} = {_quoted(value) if isinstance(value, str) else value}\n" if value else ""
+
+    def name(path: Path | None) -> str:
+        return path.name if path else ""
+
+    text = "[boot]\n" + line("xen", name(boot.xen)) + line("xen-efi", name(boot.xen_efi))
+    text += line("kernel", name(boot.kernel)) + line("initrd", name(boot.initrd))
+    text += line("efi-stub", name(boot.efi_stub))
+    text += line("cmdline", boot.cmdline) + line("xen-cmdline", boot.xen_cmdline)
+    if boot.modules:
+        modules = [f"{{ file = {_quoted(m.path.name)}, cmdline = {_quoted(m.cmdline)} }}" for m in boot.modules]
+        text += f"modules = [{', '.join(modules)}]\n"
+    text += "\n[disk]\n" + line("label", boot.label) + line("esp-size", boot.esp_size)
+    text += line("source-date-epoch", boot.mtime)
+    for target, path in boot.files:
+        text += "\n[[file]]\n" + line("path", target) + line("source", path.name)
+    for partition in boot.partitions:
+        source = "" if isinstance(partition.content, bytes) else partition.content.path.name
+        text += "\n[[partition]]\n" + line("name", partition.name) + line("source", source)
+        text += line("size", partition.size) + line("type", str(partition.type_guid))
+    return text
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
