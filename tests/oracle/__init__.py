@@ -1,0 +1,1 @@
+"""What real hypervisors did, recorded, and its comparison with what mbtool plans."""
