@@ -47,9 +47,9 @@ def build_elf(
     ehdr, phdr, shdr = EHDR[ei_class], PHDR[ei_class], SHDR[ei_class]
     body = bytearray(ehdr.size + phdr.size * len(segments))
     phdrs = []
-    for value, content in segments:
-        memsz = max(value.p_memsz, len(content))
-        phdrs.append(replace(value, p_offset=_append(body, content), p_filesz=len(content), p_memsz=memsz))
+    for segment, content in segments:
+        memsz = max(segment.p_memsz, len(content))
+        phdrs.append(replace(segment, p_offset=_append(body, content), p_filesz=len(content), p_memsz=memsz))
     shdrs = []
     names = bytearray(1)
     for name, section, content in [*sections, (".shstrtab", Shdr(sh_type=SHT_STRTAB), b"")] if sections else ():
@@ -58,7 +58,7 @@ def build_elf(
         stored = content if name != ".shstrtab" else bytes(names)
         shdrs.append(replace(section, sh_name=at, sh_offset=_append(body, stored), sh_size=len(stored)))
     shoff = _append(body, b"".join(shdr.build(section) for section in [Shdr(), *shdrs])) if shdrs else 0
-    value = replace(
+    file_header = replace(
         header or Ehdr(),
         ei_class=ei_class,
         e_machine=machine if machine is not None else EM_X86_64 if elf_class == 64 else EM_386,
@@ -72,7 +72,7 @@ def build_elf(
         e_shnum=len(shdrs) + 1 if shdrs else 0,
         e_shstrndx=len(shdrs),
     )
-    head = ehdr.build(value) + b"".join(phdr.build(segment) for segment in phdrs)
+    head = ehdr.build(file_header) + b"".join(phdr.build(value) for value in phdrs)
     body[: len(head)] = head
     return bytes(body)
 

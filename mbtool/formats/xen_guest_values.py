@@ -126,7 +126,7 @@ def _apply(source: Source, note: Note, values: GuestValues, version: Version) ->
             values.unmapped_initrd = value != 0
         case XenNote.SUPPORTED_FEATURES:
             values.has_supported_features_note = True
-            values.f_supported |= (numbers(note.desc, 4) or (0,))[0]
+            values.f_supported |= _words(note)[0]
         case XenNote.PHYS32_ENTRY:
             values.phys_entry = None if value & MASK32 == MASK32 else value & MASK32
         case XenNote.PHYS32_RELOC if version >= (4, 19):
@@ -136,12 +136,16 @@ def _apply(source: Source, note: Note, values: GuestValues, version: Version) ->
     return None
 
 
+def _words(note: Note) -> tuple[int, ...]:
+    """The descriptor as 32-bit numbers, at least three: zeros when its size is no multiple of 4 or it is cut."""
+    whole = len(note.desc) // 4 * 4 if note.header.n_descsz % 4 == 0 else 0
+    return (*numbers(note.desc[:whole], 4), 0, 0, 0)
+
+
 def _apply_reloc(note: Note, values: GuestValues) -> None:
-    words = numbers(note.desc, 4)
+    words = _words(note)
     values.phys_reloc = True
     count = note.header.n_descsz // 4
-    # a descriptor that is no multiple of 4 gives zeros
-    words = (*words, 0, 0, 0)
     if count >= 1:
         values.phys_align = None if words[0] == MASK32 else words[0]
     if count >= 2:
