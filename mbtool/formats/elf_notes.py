@@ -28,6 +28,7 @@ MAX_BYTES = 1 << 20
 MAX_DESC = 1 << 16
 """Bytes of a descriptor that are kept at most."""
 MAX_NAME = 256
+XEN = b"Xen\0"
 ZEROS = re.compile(rb"\0+")
 
 
@@ -122,8 +123,9 @@ def walk_all(source: Source, areas: Iterable[Area]) -> tuple[list[Note], list[Fi
 def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[Note], list[Finding]]:
     """The notes in the ``size`` bytes at ``start``, with what is wrong with them.
 
-    A note that reaches past the end is kept as far as the file has it and ends the walk. Sizes are rounded up in
-    32 bits, as Xen does (libelf-tools.c, elf_note_next). Zero bytes between notes are skipped.
+    A note that reaches past the end is kept as far as the file has it and ends the walk; Xen's even when its header
+    does. Sizes are rounded up in 32 bits, as Xen does (libelf-tools.c, elf_note_next). Zeros between notes are
+    skipped.
     """
     notes: list[Note] = []
     findings: list[Finding] = []
@@ -135,7 +137,11 @@ def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[No
         )
     at = start
     count = 0
-    while stop - at >= NHDR.size:
+    while at < stop:
+        if stop - at < NHDR.size and source.read(at + NHDR.size, 4) != XEN:
+            if any(data[at - start :]):
+                findings.append(_tail(at, stop - at))
+            break
         zeros = ZEROS.match(data, at - start)
         if zeros and (empty := (zeros.end() - zeros.start()) // NHDR.size):
             # padding: Xen steps over it as over empty notes
@@ -146,24 +152,21 @@ def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[No
         if count > MAX_NOTES:
             findings.append(_finding("NOTES-MANY", f"more than {MAX_NOTES} notes, the rest is not read", at))
             break
-        note = _note(source, data, start, at, align)
+        note = _note(source, at, start + len(data), align)
         notes.append(note)
         if note.end > stop:
             findings.append(_cut(note, stop))
         at = note.end
-    if at < stop and any(data[at - start :]) and count <= MAX_NOTES:
-        message = "the bytes behind the last note are too few for another"
-        findings.append(Finding("NOTES-TAIL", Severity.WARNING, message, offset=at, found=f"{stop - at} bytes"))
     return notes, findings
 
 
-def _note(source: Source, data: bytes, start: int, at: int, align: int) -> Note:
-    header = NHDR.parse(data, at - start)
+def _note(source: Source, at: int, stop: int, align: int) -> Note:
+    header = NHDR.read(source, at)
     name_at = at + NHDR.size
     name = source.read(name_at, min(header.n_namesz, MAX_NAME)).split(b"\0", 1)[0]
     desc_at = at + _up(NHDR.size + _up(header.n_namesz, 4), align)
     # a note may be whole in the file though its segment says less: Xen reads it all the same
-    near = desc_at < start + len(data) + MAX_DESC
+    near = desc_at < stop + MAX_DESC
     desc = source.read(desc_at, min(header.n_descsz, MAX_DESC)) if near else b""
     end = desc_at + _up(header.n_descsz, align)
     return Note(at, header, name.decode("utf-8", "backslashreplace"), desc_at, desc, end - at)
@@ -172,6 +175,11 @@ def _note(source: Source, data: bytes, start: int, at: int, align: int) -> Note:
 def _up(size: int, align: int) -> int:
     """Rounded up to ``align``, in 32 bits."""
     return (size + align - 1) & (0x100000000 - align)
+
+
+def _tail(at: int, size: int) -> Finding:
+    message = "the bytes behind the last note are too few for another"
+    return Finding("NOTES-TAIL", Severity.WARNING, message, offset=at, found=f"{size} bytes")
 
 
 def _cut(note: Note, stop: int) -> Finding:
@@ -205,7 +213,7 @@ def build_notes(notes: Iterable[tuple[str, int, bytes]], align: int = 4) -> byte
 
 def for_xen(source: Source, note: Note) -> bool:
     """Whether Xen takes the note for its own: it reads the name to its NUL, whatever n_namesz says."""
-    return source.read(note.offset + NHDR.size, 4) == b"Xen\0"
+    return source.read(note.offset + NHDR.size, 4) == XEN
 
 
 def describe(note: Note) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import struct
 import subprocess
@@ -413,6 +414,35 @@ def test_broken_stream_still_shows_what_came():
     node = inspect(StreamSource(unpack, "broken", Budget()), full=True)
     assert node.find("xen-notes") is not None
     assert "ELF-SHDRS-CUT" in ids(node)
+
+
+def payload(path: Path) -> StreamSource:
+    """The xz payload of a bzImage, unpacked as it is read (Linux: Documentation/arch/x86/boot.rst)."""
+    image = path.read_bytes()
+    start, length = struct.unpack_from("<II", image, 0x248)
+    start += (image[0x1F1] + 1) * 512
+
+    def unpack():
+        decompressor = lzma.LZMADecompressor()
+        for at in range(start, start + length, 1 << 16):
+            yield decompressor.decompress(image[at : at + (1 << 16)]), at + (1 << 16) - start
+
+    return StreamSource(unpack, path.name, Budget())
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("fixture", ["vmlinuz", "vmlinuz_rt"])
+def test_debian_kernel_is_unpacked_no_further_than_its_notes(fixture, request):
+    source = payload(request.getfixturevalue(fixture))
+    node = inspect(source)
+    notes = node.find("xen-notes")
+    assert notes is not None
+    assert not ids(node)
+    assert notes.offset + notes.size <= source.at_hand < notes.offset + (4 << 20) < node.size // 2
+    assert notes["GUEST_OS"] == "linux"
+    parms = node.find("dom-parms")
+    assert parms is not None
+    assert (parms["pv"], parms["pvh"], parms["dom0"]) == (True, True, True)
 
 
 # --- against readelf
