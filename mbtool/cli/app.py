@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mbtool import __version__
-from mbtool.cli.build_disk import build_disk
-from mbtool.cli.build_dom0 import build_dom0
-from mbtool.cli.inspect import inspect
-from mbtool.cli.prove import prove
-from mbtool.cli.schema import schema
 
-_RICH_HELP = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+VERBS = {
+    "inspect": "inspect",
+    "build-dom0": "build_dom0",
+    "build-disk": "build_disk",
+    "prove": "prove",
+    "schema": "schema",
+}
+"""Verb to the module of ``mbtool.cli`` that has it as a function of the same name."""
+
+_MARKUP = "rich" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else None
 """rich takes longer to load than the rest of the program: only where its colours can be seen."""
 
+
+class Verbs(TyperGroup):
+    """Loads a verb when it is asked for: typer needs longer to digest all of them than a verb needs to run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        name = VERBS[cmd_name]
+        verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=_MARKUP)
+        verb.command(cmd_name)(getattr(import_module(f"mbtool.cli.{name}"), name))
+        return typer.main.get_command(verb)
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="See, check, plan, build and prove x86 boot images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if _RICH_HELP else None,
+    rich_markup_mode=_MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -43,10 +66,3 @@ def options(
 
     Exit status: 0 fine, 1 findings or a failed proof, 2 unusable input or usage.
     """
-
-
-app.command()(inspect)
-app.command("build-dom0")(build_dom0)
-app.command("build-disk")(build_disk)
-app.command()(prove)
-app.command()(schema)

@@ -26,7 +26,19 @@ class FileSlice:
     """Inode, size in bytes and modification time in ns."""
 
 
-Content = bytes | FileSlice
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Several pieces one after the other, as one file."""
+
+    parts: tuple[bytes | FileSlice, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(size_of(part) for part in self.parts)
+
+
+Content = bytes | FileSlice | Joined
 
 
 def file_content(path: Path) -> FileSlice:
@@ -50,6 +62,14 @@ def size_of(content: Content) -> int:
 def chunks(content: Content, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
     """The bytes [offset, offset + size) in pieces of at most CHUNK; InputError when the file ends too soon."""
     end = size_of(content) if size is None else offset + size
+    if isinstance(content, Joined):
+        start = 0
+        for part in content.parts:
+            first, last = max(offset - start, 0), min(end - start, size_of(part))
+            if first < last:
+                yield from chunks(part, first, last - first)
+            start += size_of(part)
+        return
     if isinstance(content, bytes):
         for at in range(offset, end, CHUNK):
             yield content[at : min(end, at + CHUNK)]
@@ -69,27 +89,31 @@ def copy_content(content: Content, fd: int, offset: int) -> int:
     Raises InputError when the input cannot be read or changed since it was looked at, or the output cannot be
     written (disk full).
     """
-    if isinstance(content, bytes):
-        write_at(fd, content, offset)
-        return zlib.crc32(content)
     crc = _Crc(content)
     crc.start()
     try:
-        with _opened(content) as source:
-            _copy_range(source, content, fd, offset)
+        for part in content.parts if isinstance(content, Joined) else (content,):
+            if isinstance(part, bytes):
+                write_at(fd, part, offset)
+            else:
+                with _opened(part) as source:
+                    _copy_range(source, part, fd, offset)
+            offset += size_of(part)
     finally:
         crc.join()
     if crc.error is not None:
         raise crc.error
-    with _opened(content):  # a last look: the same file, unchanged
-        pass
+    for part in content.parts if isinstance(content, Joined) else (content,):
+        if isinstance(part, FileSlice):
+            with _opened(part):  # a last look: the same file, unchanged
+                pass
     return crc.value
 
 
 class _Crc(Thread):
-    """The CRC-32 of a file, beside its copying: the copy is the kernel's work, this one is a core's."""
+    """The CRC-32 of a content, beside its copying: the copy is the kernel's work, this one is a core's."""
 
-    def __init__(self, content: FileSlice) -> None:
+    def __init__(self, content: Content) -> None:
         super().__init__(daemon=True)
         self._content = content
         self.value = 0
