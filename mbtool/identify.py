@@ -58,6 +58,7 @@ FORMATS = (
     Format("pe", "pe", magic(b"MZ")),
     Format("cpio", "initrd", magic(b"070701", b"070702", b"\0\0\0\0")),
     Format("zimage", "zimage", magic(b"\x55\xaa", at=0x1FE)),
+    Format("microcode", "microcode", magic(b"DMA\0", b"\x01\0\0\0")),
     Format("multiboot", "multiboot", anything),
 )
 """In the order in which they are tried: a bzImage with an EFI stub is also a PE file."""
@@ -74,7 +75,17 @@ def _inspect(source: Source, context: Context) -> Node:
         if candidate.seen(head):
             module = candidate.load()
             if not module.reject(source):
-                return module.inspect(source, context)
+                node = module.inspect(source, context)
+                return _with_segments(node, source, context) if node.get("trailing_bytes") else node
     raise UnknownFormatError(
         source.name, tuple((candidate.kind, candidate.load().reject(source)) for candidate in FORMATS)
     )
+
+
+def _with_segments(first: Node, source: Source, context: Context) -> Node:
+    """What follows a compressed archive may be more of an initrd, which only its unpacking can show."""
+    if not any(child.kind in ("cpio", "initrd") for child in first.children):
+        return first
+    from mbtool.formats import initrd
+
+    return initrd.behind(first, source, context)

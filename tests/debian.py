@@ -29,6 +29,8 @@ PACKAGES = (
     "grub-invaders",
     "syslinux-common",
     "systemd-boot-efi",
+    "busybox-static",
+    "iucode-tool",
 )
 
 
