@@ -17,6 +17,8 @@ from mbtool.model import Finding, Node, Severity
 from mbtool.source import Source
 
 XEN_HVM_START_MAGIC_VALUE = 0x336EC578
+MAX_ENTRIES = 4096
+"""Modules or memory map entries read at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def inspect(source: Source, context: object = None, *, at: int = 0, base: int | 
 
 def _table(source: Source, kind: str, layout: Layout[Any], offset: int, count: int) -> tuple[list[Node], int]:
     """The entries that are there, and how many are not."""
-    data = source.read(offset, count * layout.size) if offset >= 0 else b""
+    data = source.read(offset, min(count, MAX_ENTRIES) * layout.size) if offset >= 0 else b""
     whole = len(data) // layout.size
     return [
         Node(
