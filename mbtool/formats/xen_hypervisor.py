@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from struct import unpack_from
+from typing import NamedTuple
 
 from mbtool.errors import FormatError
 from mbtool.formats import xen_version_code
@@ -46,8 +46,7 @@ GNU_NOTE = b"\x03\0\0\0GNU\0"
 DEBUG_ENTRY_SIZE, CODEVIEW_TYPE = 28, 2
 
 
-@dataclass(frozen=True, slots=True)
-class VersionNumber:
+class VersionNumber(NamedTuple):
     """``4.17.7`` is major 4, minor 17, extra ".7"."""
 
     major: int
@@ -205,8 +204,7 @@ def _build_id(data: bytes) -> Iterator[Field]:
             return
 
 
-@dataclass(frozen=True, slots=True)
-class _Config:
+class _Config(NamedTuple):
     """Xen's configuration (CONFIG_HYPFS_CONFIG): gzip of ``size`` bytes at ``offset`` of the data; its text."""
 
     offset: int
