@@ -144,12 +144,11 @@ def _nr_pages(request: Request, parms: DomParms, initrd_len: int) -> tuple[int, 
 
 
 def _assumptions(request: Request, plan: Plan, *others: str) -> tuple[str, ...]:
-    where = "where Xen puts them on a QEMU q35 machine with 1 GiB"
     bases = []
     if request.alloc_base is None:
         bases.append(f"dom0's memory begins at {plan.alloc.start:#x}")
     if plan.initrd is not None and request.initrd_base is None:
         bases.append(f"the initrd is at {plan.initrd.start:#x}")
-    placed = f"{' and '.join(bases)}, {where}" if bases else ""
+    placed = f"{' and '.join(bases)}, as on a QEMU q35 machine with 1 GiB" if bases else ""
     fixed = "shared_info at 0, an 80x25 text screen, no frequency driver: only the machine knows"
     return tuple(words for words in (*others, placed, fixed) if words)
