@@ -292,7 +292,7 @@ class TestDamage:
 
     def test_junk_behind_a_stream(self) -> None:
         packed = gzip.compress(MAIN)
-        node = look(packed + b"junk")
+        node = look(packed + b"junkjunk")
         assert (shape(node), node.children[1].offset) == (("initrd", ("gzip", "cpio"), "data"), len(packed))
 
     @pytest.mark.parametrize("distance", [0, 4, 1 << 20, (1 << 20) - 4, (1 << 20) - 108, (1 << 20) - 112])
