@@ -64,6 +64,17 @@ def test_too_small() -> None:
     assert refused(kernel(3 * MIB), nr_pages=1024).startswith("Dom0 allocation too small for initial P->M table: ")
 
 
+def test_too_small_for_good() -> None:
+    """Kernels that no memory suffices for; soon found out."""
+    overlapping = refused(kernel(1 << 46, virt_base=0))
+    assert overlapping.startswith(
+        "Domain 0 allocation is too small for kernel image, and no amount would do: DOM0 P->M"
+    )
+    huge = refused(kernel(1 << 46, virt_base=0, p2m_base=None))
+    assert huge.startswith("Domain 0 allocation is too small for kernel image: ")
+    assert "no domain can be that large" in huge
+
+
 @pytest.mark.parametrize("p2m_base", [None, SLOT_1])
 @pytest.mark.parametrize("unmapped", [False, True])
 @pytest.mark.parametrize("initrd_len", [0, 1, 3 * MIB])
