@@ -2,7 +2,7 @@
 
 ::
 
-    | 0x30000 boot information, memory map | 1 MiB … kernel … | modules, each on a page |
+    | 0x30000 boot information, memory map | 1 MiB … kernel … | modules, each on a page | symbols |
 
 Multiboot Specification 0.6.96, sections "OS image format", "Machine state", "Boot information format".
 """
@@ -10,36 +10,27 @@ Multiboot Specification 0.6.96, sections "OS image format", "Machine state", "Bo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from mbtool.errors import RefusedError, UnsupportedError
 from mbtool.formats import multiboot1, multiboot1_info
 from mbtool.formats.elf_file import ElfFile
-from mbtool.formats.elf_headers import PT_LOAD
-from mbtool.formats.multiboot1_wire import INFO_FIELDS, MemoryMapEntry, Module
+from mbtool.formats.elf_headers import SHDR, SHT_SYMTAB
+from mbtool.formats.multiboot1_wire import INFO_FIELDS, ElfSections, MemoryMapEntry, Module
 from mbtool.formats.multiboot_shared import BasicMemory
+from mbtool.plan.e820 import E820Map
+from mbtool.plan.elf_load import ElfImage, elf_image, symbols
 from mbtool.plan.load import MAP_MAX, Load, LoadPlan, MachinePatch, MachineValue, MapShape, Part, Registers
-from mbtool.plan.memory import up
+from mbtool.plan.memory import PAGE, Range
+from mbtool.plan.modules import ModuleFile, Placed, after, behind, place
+from mbtool.plan.room import LOW, Room
 
-BOOT_MAGIC = 0x2BADB002
-"""In eax at entry."""
-INFO_ADDRESS = 0x30000
-MIN_LOAD = 0x100000
-MODULE_ALIGN = 1 << 20
-"""Of the first module: leaves a kernel a little room behind itself."""
+__all__ = ["ModuleFile", "plan"]
+
 LOADER_NAME = "mbtool"
-FOUR_GIB = 1 << 32
 FLAGS_UNDERSTOOD = 0x10007
 """Page-aligned modules, memory, video mode (a wish); address fields. Unknown bits below 16 must be refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleFile:
-    """A module: the name of its file, bytes, command line (its first word is the file's name, as loaders do it)."""
-
-    file: str
-    size: int
-    cmdline: str
+MAP_ENTRY = 24
 
 
 def plan(
@@ -50,11 +41,12 @@ def plan(
     elf: ElfFile | None,
     cmdline: str,
     modules: Sequence[ModuleFile] = (),
+    memory: E820Map | None = None,
 ) -> LoadPlan:
     """What to load for the file ``kernel`` of ``size`` bytes, whose Multiboot header stands at ``header_offset``.
 
-    Raises RefusedError for what no loader takes: unknown required features, segments below 1 MiB, nothing below
-    4 GiB left for a module.
+    Without ``memory`` the plan is for any PC, and the stub fills in the memory map. Raises RefusedError for what
+    no loader takes: unknown required features, a place that is not free, modules that do not fit below 4 GiB.
     """
     if header.flags & 0xFFFF & ~FLAGS_UNDERSTOOD:
         raise RefusedError(
@@ -63,78 +55,86 @@ def plan(
             offset=header_offset + 4,
             found=f"{header.flags:#x}",
         )
-    if header.flags >> 16 & 1:
-        loads, entry = _by_address_fields(kernel, size, header, header_offset)
+    room = Room(memory)
+    image = None
+    if header.flags & multiboot1.ADDRESSES:
+        load, entry = _by_address_fields(kernel, size, header, header_offset)
+        loads, span = [load], load.range
     elif elf is not None:
-        loads, entry = _by_segments(kernel, elf)
+        image = elf_image(kernel, size, elf)
+        loads, span, entry = image.loads(), image.span, image.entry
     else:
-        raise UnsupportedError(
-            "Multiboot header without address fields in a file that is no ELF file", source=kernel
-        )
-    at = up(max(load.range.end for load in loads), MODULE_ALIGN)
-    placed = []
-    for module in modules:
-        loads.append(Load(module.file, at, Part(module.file, 0, module.size)))
-        placed.append(Module(mod_start=at, mod_end=at + module.size, string=module.cmdline))
-        at = up(at + module.size)
-    if at > FOUR_GIB:
-        raise RefusedError("the modules do not fit below 4 GiB", source=kernel, found=f"{at:#x}")
-    info = multiboot1_info.build(
-        multiboot1_info.Multiboot1Info(
-            mem=BasicMemory(mem_lower=0, mem_upper=0),
-            cmdline=cmdline,
-            mods=tuple(placed),
-            mmap=(MemoryMapEntry(base_addr=0, length=0, type=0),) * MAP_MAX,
-            boot_loader_name=LOADER_NAME,
-        ),
-        INFO_ADDRESS,
-    )
-    offsets = INFO_FIELDS.offsets
-    return LoadPlan(
-        "multiboot1",
-        (Load("boot information", INFO_ADDRESS, info), *loads),
-        Registers(entry, eax=BOOT_MAGIC, ebx=INFO_ADDRESS),
-        MapShape.MULTIBOOT1,
-        INFO_FIELDS.parse(info).mmap_addr,
-        (
-            MachinePatch(INFO_ADDRESS + offsets["mem_lower"][0], MachineValue.MEM_LOWER),
-            MachinePatch(INFO_ADDRESS + offsets["mem_upper"][0], MachineValue.MEM_UPPER),
-            MachinePatch(INFO_ADDRESS + offsets["mmap_length"][0], MachineValue.MAP_ENTRIES, 24),
-        ),
+        problem = "Multiboot header without address fields in a file that is no ELF file"
+        raise UnsupportedError(problem, source=kernel)
+    room.take("the kernel", span, kernel)
+    placed = place(modules, behind(span.end), room, kernel)
+    loads += (item.load for item in placed)
+    info = _info(cmdline, placed, memory)
+    if image is not None:
+        syms, more = _symbols(image, size, room, after(placed, behind(span.end)))
+        loads += more
+        info = replace(info, syms=syms)
+    return _finished(kernel, info, loads, entry, room, memory)
+
+
+def _info(cmdline: str, placed: Sequence[Placed], memory: E820Map | None) -> multiboot1_info.Multiboot1Info:
+    entries = [
+        MemoryMapEntry(base_addr=entry.range.start, length=entry.range.size, type=entry.type)
+        for entry in (memory.entries if memory else ())
+    ]
+    unknown = (MemoryMapEntry(base_addr=0, length=0, type=0),) * MAP_MAX
+    return multiboot1_info.Multiboot1Info(
+        mem=BasicMemory(memory.mem_lower, memory.mem_upper) if memory else BasicMemory(0, 0),
+        cmdline=cmdline,
+        mods=tuple(Module(item.start, item.end, item.module.cmdline) for item in placed),
+        mmap=tuple(entries) if memory else unknown,
+        boot_loader_name=LOADER_NAME,
     )
 
 
-def _by_segments(kernel: str, elf: ElfFile) -> tuple[list[Load], int]:
-    loads = []
-    entry = elf.header.e_entry
-    for phdr in elf.program_headers:
-        if phdr.p_type != PT_LOAD or not phdr.p_memsz:
-            continue
-        if phdr.p_paddr < MIN_LOAD or phdr.p_paddr + phdr.p_memsz > FOUR_GIB:
-            raise RefusedError(
-                "segment lies below 1 MiB or above 4 GiB",
-                source=kernel,
-                offset=phdr.p_offset,
-                field="p_paddr",
-                found=f"{phdr.p_paddr:#x}",
-            )
-        part = Part(kernel, phdr.p_offset, min(phdr.p_filesz, phdr.p_memsz))
-        loads.append(Load(kernel, phdr.p_paddr, part, phdr.p_memsz - part.size))
-        if phdr.p_vaddr <= elf.header.e_entry < phdr.p_vaddr + phdr.p_memsz:
-            entry = elf.header.e_entry - phdr.p_vaddr + phdr.p_paddr
-    if not loads:
-        raise RefusedError("nothing to load in the ELF file", source=kernel)
-    return loads, entry
+def _symbols(image: ElfImage, size: int, room: Room, within: Range) -> tuple[ElfSections | None, list[Load]]:
+    """Section headers and symbols, of a file that has symbols: many have only the names of their sections."""
+    sections, loads = symbols(image, size, room, within)
+    if not any(section.sh_type == SHT_SYMTAB for section in sections):
+        return None, []
+    layout = SHDR[image.elf.header.ei_class]
+    stored = b"".join(layout.build(section) for section in sections)
+    return ElfSections(layout.size, image.elf.header.e_shstrndx, stored), loads
+
+
+def _finished(
+    kernel: str,
+    info: multiboot1_info.Multiboot1Info,
+    loads: list[Load],
+    entry: int,
+    room: Room,
+    memory: E820Map | None,
+) -> LoadPlan:
+    size = len(multiboot1_info.build(info, 0))
+    at = room.find("the boot information", size, kernel, align=PAGE, within=LOW)
+    content = multiboot1_info.build(info, at)
+    first = Load("boot information", at, content)
+    registers = Registers(entry, eax=multiboot1.BOOTLOADER_MAGIC, ebx=at)
+    if memory:
+        return LoadPlan("multiboot1", (first, *loads), registers)
+    offsets = {name: place[0] for name, place in INFO_FIELDS.offsets.items()}
+    patches = (
+        MachinePatch(at + offsets["mem_lower"], MachineValue.MEM_LOWER),
+        MachinePatch(at + offsets["mem_upper"], MachineValue.MEM_UPPER),
+        MachinePatch(at + offsets["mmap_length"], MachineValue.MAP_ENTRIES, MAP_ENTRY),
+    )
+    map_address = INFO_FIELDS.parse(content).mmap_addr
+    return LoadPlan("multiboot1", (first, *loads), registers, MapShape.MULTIBOOT1, map_address, patches)
 
 
 def _by_address_fields(
     kernel: str, size: int, header: multiboot1.Multiboot1Header, header_offset: int
-) -> tuple[list[Load], int]:
+) -> tuple[Load, int]:
     fields = header.addresses
     assert fields is not None
     offset = header_offset - (fields.header_addr - fields.load_addr)
     load_size = (fields.load_end_addr or fields.load_addr + size - offset) - fields.load_addr
-    if offset < 0 or load_size < 0 or offset + load_size > size:
+    if not 0 <= offset <= size or not 0 <= load_size <= size - offset:
         raise RefusedError(
             "the Multiboot address fields do not fit the file",
             source=kernel,
@@ -143,4 +143,6 @@ def _by_address_fields(
             found=f"{load_size} bytes from {offset:#x}",
         )
     zero = max(0, fields.bss_end_addr - fields.load_addr - load_size) if fields.bss_end_addr else 0
-    return [Load(kernel, fields.load_addr, Part(kernel, offset, load_size), zero)], fields.entry_addr
+    if not load_size + zero:
+        raise RefusedError("nothing to load in the file", source=kernel, offset=header_offset)
+    return Load(kernel, fields.load_addr, Part(kernel, offset, load_size), zero), fields.entry_addr

@@ -1,4 +1,4 @@
-"""What the tests of the loaders' plans share: kernels made for the purpose, a machine, what every plan must keep."""
+"""What the tests of the loaders' plans share: made-up kernels, a machine, what every plan must keep."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def elf(
 
 
 def check(plan: LoadPlan, memory: E820Map | None = None) -> None:
-    """What holds for every plan: nothing overlaps, all is where memory is (any PC: can be), nothing is forgotten."""
+    """What holds for every plan: nothing overlaps, all is where memory is (or may be), nothing is forgotten."""
     spans = [(load.name, load.range) for load in plan.loads]
     assert overlapping(spans) is None
     for _, span in spans:
