@@ -19,14 +19,21 @@ MIB = 1 << 20
 RATIO_GRACE = 128 * MIB
 """Output below this is never judged by its ratio: padding and zero-filled sections pack very well."""
 
+GRAIN = 4096
+"""Least that a piece of output counts (bytes): millions of tiny pieces cost time too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one image may cost: decompressed bytes in total, their ratio to the packed bytes, nesting depth."""
+    """What one image may cost: decompressed bytes in total, their ratio to the packed bytes, nesting depth.
+
+    ``max_files``: files in file systems that are looked into.
+    """
 
     max_output: int = 2048 * MIB
     max_ratio: int = 400
     max_depth: int = 16
+    max_files: int = 4096
 
 
 @dataclass(slots=True)
@@ -35,13 +42,20 @@ class Budget:
 
     limits: Limits = field(default_factory=Limits)
     output: int = 0
+    files: int = 0
+
+    def look(self, source: str) -> None:
+        """Account for one more file that is looked into; LimitError when there are too many."""
+        self.files += 1
+        if self.files > self.limits.max_files:
+            raise LimitError(f"more than {self.limits.max_files} files to look into", source=source)
 
     def spend(self, size: int, produced: int, packed: int, source: str) -> None:
         """Account for ``size`` more bytes of a stream that has given ``produced`` from ``packed`` bytes.
 
         Raises LimitError when the total or the ratio passes its limit.
         """
-        self.output += size
+        self.output += max(size, GRAIN)
         if self.output > self.limits.max_output:
             raise LimitError(
                 f"decompressed output passes {self.limits.max_output // MIB} MiB",
@@ -61,6 +75,8 @@ class Source:
     """Bytes that can be read by range. ``name`` is what messages call them."""
 
     name: str
+    streamed = False
+    """Do the bytes come out of a decompressor?"""
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes [offset, offset + size), fewer only where the data ends."""
@@ -80,6 +96,14 @@ class Source:
     def known_size(self) -> int | None:
         """Total size in bytes when it is known without unpacking more, else None."""
         return self.size
+
+    @property
+    def damage(self) -> MbtoolError | None:
+        """Why the data ends before its proper end: a stream that broke or met a limit; None when it is whole."""
+        return None
+
+    def forget(self, before: int) -> None:
+        """Bytes before this offset will not be read again: a stream need not keep them."""
 
     def exact(self, offset: int, size: int, what: str) -> bytes:
         """The bytes [offset, offset + size) of the structure called ``what``; FormatError when cut short."""
@@ -152,13 +176,13 @@ class FileSource(Source):
             return b""
         try:
             data = os.pread(self._fd, size, offset)
+            while len(data) < size:  # a read may be cut at 2 GiB, or by a signal
+                more = os.pread(self._fd, size - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
         except OSError as error:
             raise InputError(f"cannot read: {error.strerror}", source=self.name, offset=offset) from error
-        while len(data) < size:  # a read may be cut at 2 GiB, or by a signal
-            more = os.pread(self._fd, size - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
         return data
 
     @property
@@ -183,6 +207,7 @@ class _Part(Source):
         self._parent = parent
         self._offset = offset
         self._limit = size
+        self.streamed = parent.streamed
 
     def read(self, offset: int, size: int) -> bytes:
         if self._limit is not None:
@@ -191,8 +216,10 @@ class _Part(Source):
 
     @property
     def size(self) -> int:
-        if self._limit is not None and self._parent.at_hand >= self._offset + self._limit:
-            return self._limit
+        if self._limit is not None:
+            end = self._offset + self._limit
+            if self._parent.at_hand >= end or self._parent.read(end - 1, 1):
+                return self._limit
         rest = max(0, self._parent.size - self._offset)
         return rest if self._limit is None else min(rest, self._limit)
 
@@ -206,22 +233,32 @@ class _Part(Source):
         known = self._parent.known_size is not None or self.at_hand == self._limit
         return self.size if known else None
 
+    @property
+    def damage(self) -> MbtoolError | None:
+        return self._parent.damage
+
+    def forget(self, before: int) -> None:
+        self._parent.forget(self._offset + before)
+
 
 class StreamSource(Source):
     """A decompressed stream: unpacked as far as asked, what was unpacked kept until ``forget``.
 
     ``unpack`` starts the stream anew and yields (piece, packed) pairs: decompressed bytes and how many packed
-    bytes were consumed so far. A stream that breaks ends there: ``damage`` then holds the error and every byte
-    before it can still be read. Reading behind what was forgotten starts over, at the budget's expense.
+    bytes were consumed so far. A stream that breaks, or meets a limit, ends there: ``damage`` then holds the error
+    (a LimitError for a limit) and every byte before it can still be read. Reading behind what was forgotten starts
+    over, at the budget's expense.
     """
 
+    streamed = True
     WINDOW = 256 * MIB
     """Kept at most, so that memory stays bounded whatever the stream's length."""
 
     def __init__(self, unpack: Callable[[], Iterator[tuple[bytes, int]]], name: str, budget: Budget) -> None:
         self.name = name
-        self.damage: MbtoolError | None = None
         self.packed = 0
+        self._damage: MbtoolError | None = None
+        self._total: int | None = None
         self._unpack = unpack
         self._budget = budget
         self._restart()
@@ -230,7 +267,17 @@ class StreamSource(Source):
         self._pieces = self._unpack()
         self._kept = bytearray()
         self._start = 0  # stream offset of _kept[0]
+        self._unwanted = 0  # stream offset before which nothing need be kept
         self._ended = False
+
+    @property
+    def damage(self) -> MbtoolError | None:
+        return self._damage
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream was unpacked to its end (or to where it broke)."""
+        return self._total is not None
 
     @property
     def at_hand(self) -> int:
@@ -238,53 +285,68 @@ class StreamSource(Source):
 
     @property
     def known_size(self) -> int | None:
-        return self.at_hand if self._ended else None
+        return self._total
 
     @property
     def size(self) -> int:
-        self._reach(sys.maxsize, keep=False)
-        return self.at_hand
+        if self._total is None:
+            self.drain()
+        return self.at_hand if self._total is None else self._total
 
     def forget(self, before: int) -> None:
-        """Let go of the bytes before this offset: they will not be read again."""
-        if before > self._start:
-            drop = min(before - self._start, len(self._kept))
+        """Let go of the bytes before this offset, also of those that are still to be unpacked."""
+        self._unwanted = max(self._unwanted, before)
+        drop = min(self._unwanted - self._start, len(self._kept))
+        if drop > 0:
             del self._kept[:drop]
             self._start += drop
 
     def read(self, offset: int, size: int) -> bytes:
-        if offset < 0 or size <= 0:
+        """As of any source. Raises LimitError when one read asks for more than WINDOW bytes that are there."""
+        if offset < 0 or size <= 0 or (self._total is not None and offset >= self._total):
             return b""
         if offset < self._start:
             self._restart()
-        self._reach(offset, keep=False)
-        self._reach(offset + size, keep=True)
-        return bytes(self._kept[offset - self._start : offset + size - self._start])
+        self._unwanted = min(self._unwanted, offset)
+        self._reach(offset + size, offset)
+        start = offset - self._start
+        if start == 0 and size == len(self._kept):
+            return bytes(self._kept)
+        return bytes(memoryview(self._kept)[start : start + size])
 
     def drain(self) -> None:
         """Unpack to the end, so that ``damage`` and ``packed`` are final; keeps at most the window."""
-        self._reach(sys.maxsize, keep=False)
+        self._reach(sys.maxsize, sys.maxsize)
 
-    def _reach(self, end: int, *, keep: bool) -> None:
-        """Unpack until ``end`` is at hand or the stream ends; without ``keep`` the window may slide on."""
+    def _reach(self, end: int, needed: int) -> None:
+        """Unpack until ``end`` is at hand or the stream ends; bytes before ``needed`` may be let go of."""
         while self.at_hand < end and not self._ended:
             try:
-                piece, self.packed = next(self._pieces)
-                self._budget.spend(len(piece), self.at_hand + len(piece), self.packed, self.name)
+                piece, packed = next(self._pieces)
+                if self._total is None:  # else this is another pass
+                    self.packed = packed
+                self._budget.spend(len(piece), self.at_hand + len(piece), packed, self.name)
             except StopIteration:
-                self._ended = True
-                return
+                self._end()
             except MbtoolError as error:
-                self._ended = True
-                self.damage = error
-                return
-            self._kept += piece
-            if len(self._kept) > self.WINDOW and (not keep or self._start + self.WINDOW < end):
-                if keep:
-                    raise LimitError(
-                        f"one read asks for more than {self.WINDOW // MIB} MiB of a stream", source=self.name
-                    )
-                self.forget(self.at_hand - self.WINDOW // 2)
+                self._end()
+                self._damage = error
+            else:
+                self._kept += piece
+                self.forget(self._unwanted)
+                if len(self._kept) > self.WINDOW:
+                    self._slide(needed, end)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._total = self.at_hand
+
+    def _slide(self, needed: int, end: int) -> None:
+        """Keep half a window, or more when it is needed."""
+        start = min(needed, self.at_hand - self.WINDOW // 2)
+        if min(end, self.at_hand) - start > self.WINDOW:
+            raise LimitError(f"one read asks for more than {self.WINDOW // MIB} MiB of a stream", source=self.name)
+        self.forget(start)
 
 
 def open_file(path: str | os.PathLike[str]) -> FileSource:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from mbtool.disk.boot_set import BootSet, Module
-from mbtool.disk.content import file_content
+from mbtool.disk.content import FileSlice, file_content
 from mbtool.disk.image import Partition
 from mbtool.errors import InputError
 from mbtool.formats import gpt
@@ -194,7 +194,7 @@ def dump(boot: BootSet) -> str:
     for target, path in boot.files:
         text += "\n[[file]]\n" + line("path", target) + line("source", path.name)
     for partition in boot.partitions:
-        source = "" if isinstance(partition.content, bytes) else partition.content.path.name
+        source = partition.content.path.name if isinstance(partition.content, FileSlice) else ""
         text += "\n[[partition]]\n" + line("name", partition.name) + line("source", source)
         text += line("size", partition.size) + line("type", str(partition.type_guid))
     return text

@@ -1,175 +1,197 @@
-"""Compressed streams: found by their magic, shown with their headers, opened as sources.
+"""Compressed streams: found by their magic, shown with what header and tail say, opened as sources.
 
 The content of such a node is the decompressed stream. A Linux kernel's payload carries four more bytes behind the
-stream: the unpacked size (scripts/Makefile.lib, ``size_append``); gzip's own last word says the same.
+stream: its uncompressed size (scripts/Makefile.lib, ``size_append``); gzip's own last word says the same.
 """
 
 from __future__ import annotations
 
-import struct
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import cast
 
-from mbtool.errors import FormatError, LimitError
-from mbtool.formats import codecs
+from mbtool.errors import FormatError, LimitError, MbtoolError, UnsupportedError
 from mbtool.formats.context import Context
-from mbtool.model import Field, Finding, Hex, Node, Severity
-from mbtool.source import MIB, Budget, Source, StreamSource
+from mbtool.formats.streams import Codec, MemberStream, Tail
+from mbtool.model import Field, Finding, Node, Severity
+from mbtool.source import MIB, Budget, Source
 
-DRAIN = 4 * MIB
-"""Packed streams up to this size are always unpacked to their end: it takes a few hundredths of a second."""
+HEAD = 16
+"""Bytes that ``detect`` needs."""
+AT_ONCE = 2 * MIB
+"""A source up to this size is unpacked whole before its content is looked at: that takes milliseconds."""
+NEARLY = 512 * 1024
+"""When no more packed bytes than these are left after the content was looked at, they are unpacked too."""
+
+
+def _magic(*magics: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magics)
+
+
+def _module(name: str) -> Callable[[bytes], bool]:
+    """For a magic so short that the codec's own ``starts`` has to confirm it."""
+    return lambda head: import_module(f"mbtool.formats.{name}_stream").starts(head)
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
-    """A kind of stream: its magics, its decoder, what its header says."""
+class Signature:
+    """A kind of stream and the tests, from the quickest on, that its first bytes pass."""
 
     kind: str
-    magics: tuple[bytes, ...]
-    unpack: Callable[[Source], codecs.Pieces]
-    fields: Callable[[bytes], list[Field]]
+    tests: tuple[Callable[[bytes], bool], ...]
+
+
+SIGNATURES = (
+    Signature("gzip", (_magic(b"\x1f\x8b\x08"),)),
+    Signature("xz", (_magic(b"\xfd7zXZ\0"),)),
+    Signature("bzip2", (_magic(b"BZh"), _module("bzip2"))),
+    Signature("lzo", (_magic(b"\x89LZO\0\r\n\x1a\n"),)),
+    Signature("lz4", (_magic(b"\x02\x21\x4c\x18", b"\x04\x22\x4d\x18"),)),
+    Signature("zstd", (_magic(b"\x28\xb5\x2f\xfd"),)),
+    Signature("lzma", (_magic(b"\x5d\0"), _module("lzma"))),
+)
 
 
 def detect(head: bytes) -> str | None:
-    """The kind of stream that begins with these bytes (at least 16), None when it is none."""
-    codec = _codec(head)
-    return codec.kind if codec else None
+    """The kind of stream that begins with these bytes (HEAD of them or more), None when it is none."""
+    return next((one.kind for one in SIGNATURES if all(test(head) for test in one.tests)), None)
 
 
 def reject(source: Source) -> str:
     """Why this is no compressed stream ("" when it is one)."""
-    return "" if _codec(source.read(0, 16)) else "no magic of gzip, xz, lzma, bzip2, lzo, lz4 or zstd at the start"
+    return "" if detect(source.read(0, HEAD)) else "no gzip, xz, lzma, bzip2, lzo, lz4 or zstd magic at the start"
 
 
-def open_stream(source: Source, budget: Budget) -> StreamSource:
-    """The decompressed stream. FormatError when the source does not begin with a known magic."""
-    codec = _codec(source.read(0, 16))
-    if codec is None:
+def open_stream(source: Source, budget: Budget) -> MemberStream:
+    """The decompressed stream, all members of it; unpacked only as far as it is read.
+
+    When it has ``ended``, ``packed`` is the offset behind the last member (what follows is no part of it) and
+    ``damage`` the reason why it is not whole, if it is not. Raises FormatError for what is no compressed stream.
+    """
+    return _open(source, budget)[2]
+
+
+def _open(source: Source, budget: Budget) -> tuple[str, Codec, MemberStream]:
+    kind = detect(source.read(0, HEAD))
+    if kind is None:
         raise FormatError(reject(source), source=source.name, offset=0)
-    return StreamSource(lambda: codec.unpack(source), f"{source.name}:{codec.kind}", budget)
+    codec = cast(Codec, import_module(f"mbtool.formats.{kind}_stream"))
+    return kind, codec, MemberStream(source, codec.open_member, f"{source.name}:{kind}", budget)
 
 
 def inspect(source: Source, context: Context) -> Node:
-    """The stream as a node, its content below it."""
-    head = source.read(0, 1024)
-    codec = _codec(head)
-    assert codec is not None, "inspect is called for what reject lets pass"
-    stream = open_stream(source, context.budget)
-    child = context.inside(stream, 0)
-    size = source.size
-    if context.full or size <= DRAIN:
+    """The stream as a node, its content as the child.
+
+    It is unpacked to the end when it is small, when the context asks for everything or when little is left; else
+    only as far as the content's own format reads it, and the field ``unpacked`` says how far that was.
+    """
+    kind, codec, stream = _open(source, context.budget)
+    known = source.known_size
+    if known is not None and known <= AT_ONCE:
         stream.drain()
-    fields = [*codec.fields(head), Field("compressed_size", size, telling=True)]
-    findings = []
+    children: tuple[Node, ...] = (context.inside(stream, 0),) if stream.read(0, 1) else ()
+    if context.full or (known is not None and known - stream.packed <= NEARLY):
+        stream.forget(sys.maxsize)
+        stream.drain()
+        children = tuple(_sized(child, stream.size) for child in children)
+    size = source.size if context.full or known is not None else stream.packed
+
+    fields, findings = _header(codec, source, stream)
+    tail = _tail(codec, source, size, stream)
+    fields += tail.fields
+    more, problems = _sizes(source, size, stream, tail)
     if stream.damage is not None:
-        limit = isinstance(stream.damage, LimitError)
-        findings.append(Finding.of(stream.damage, "LIMIT" if limit else "STREAM-DAMAGED"))
-    appended = source.read(size - 4, 4) if size >= 4 else b""
-    word = int.from_bytes(appended, "little")
-    if stream.ended:
-        fields.append(Field("uncompressed_size", stream.at_hand, telling=True))
-        if stream.damage is None:
-            trailing = size - stream.packed
-            if trailing == 4 and word == stream.at_hand & 0xFFFFFFFF:
-                fields.append(_appended(word, size, appended))
-            elif trailing > 0:
-                fields.append(Field("trailing_bytes", trailing, stream.packed, trailing))
-                if any(source.read(stream.packed, MIB)):
-                    findings.append(
-                        Finding(
-                            "TRAILING-BYTES",
-                            Severity.WARNING,
-                            f"{trailing} bytes follow the stream",
-                            offset=stream.packed,
-                        )
-                    )
-    else:
-        fields.append(Field("unpacked", stream.at_hand, meaning="only as far as needed", telling=True))
-        if codec.kind != "gzip" and stream.at_hand <= word <= size * context.budget.limits.max_ratio:
-            fields.append(_appended(word, size, appended))
-    return Node(codec.kind, 0, size, tuple(fields), (child,), tuple(findings))
+        problems.append(_damage(stream.damage))
+    return Node(kind, 0, size, (*fields, *more), children, (*findings, *problems))
 
 
-def _appended(word: int, size: int, raw: bytes) -> Field:
-    return Field("appended_size", word, size - 4, 4, "uncompressed size, appended by the kernel's build", raw, True)
+def _tail(codec: Codec, source: Source, size: int, stream: MemberStream) -> Tail:
+    """What is known of the stream's end: from unpacking it, or else from looking at it."""
+    if stream.damage is not None:
+        return Tail()
+    if not stream.ended:
+        return codec.tail(source, size, None)
+    fields = codec.tail(source, size, stream.packed).fields
+    return Tail(stream.packed, stream.members, stream.size, fields)
 
 
-def _gzip_fields(head: bytes) -> list[Field]:
-    _, method, flags, mtime, extra, system = struct.unpack_from("<HBBIBB", head.ljust(10, b"\0"))
-    fields = [
-        Field("CM", method, 2, 1, "deflate" if method == 8 else "unknown", head[2:3]),
-        Field("FLG", Hex(flags), 3, 1, "", head[3:4]),
-        Field("MTIME", mtime, 4, 4, "" if mtime else "none", head[4:8]),
-        Field("XFL", extra, 8, 1, {2: "best", 4: "fastest"}.get(extra, ""), head[8:9]),
-        Field("OS", system, 9, 1, {3: "Unix", 255: "unknown"}.get(system, ""), head[9:10]),
-    ]
-    at = 10
-    if flags & 4:
-        at += 2 + int.from_bytes(head[10:12], "little")
-    if flags & 8 and b"\0" in head[at:]:
-        raw = head[at : head.index(b"\0", at)]
-        fields.append(Field("NAME", raw.decode("latin-1"), at, len(raw), "", raw, True))
-    return fields
+def _sized(child: Node, size: int) -> Node:
+    """Content of unknown format is as large as the stream turned out to be."""
+    return replace(child, size=size) if child.kind == "data" else child
 
 
-def _xz_fields(head: bytes) -> list[Field]:
-    check = head[7] & 15 if len(head) > 7 else 0
-    names = {0: "none", 1: "CRC32", 4: "CRC64", 10: "SHA-256"}
-    fields = [Field("check", check, 7, 1, names.get(check, "unknown"), head[7:8], True)]
-    filters = []
-    at = 14
-    if len(head) > 14 and head[12]:
-        flags = head[13]
-        known = {4: "x86 BCJ", 0x21: "LZMA2", 3: "delta"}
-        for _ in range((flags & 3) + 1):
-            if at + 2 > len(head):
-                break
-            filters.append(known.get(head[at], f"{head[at]:#x}"))
-            at += 2 + head[at + 1]
-        fields.append(Field("filters", tuple(filters), 14, None, "", b"", True))
-    return fields
-
-
-def _lzma_fields(head: bytes) -> list[Field]:
-    size = int.from_bytes(head[5:13], "little")
-    return [
-        Field("dictionary_size", int.from_bytes(head[1:5], "little"), 1, 4, "bytes", head[1:5]),
-        Field("stored_size", None if size == 0xFFFFFFFFFFFFFFFF else size, 5, 8, "", head[5:13]),
-    ]
-
-
-def _lzo_fields(head: bytes) -> list[Field]:
+def _header(codec: Codec, source: Source, stream: MemberStream) -> tuple[list[Field], list[Finding]]:
+    """What the header says; what is wrong with it, unless the stream's own damage says so already."""
+    fields, findings = [], []
     try:
-        _, values = codecs.lzop_header(head)
-    except FormatError:
-        return []
-    return [Field(name, value) for name, value in values.items()]
+        for part in codec.header(source):
+            if isinstance(part, Field):
+                fields.append(part)
+            else:
+                findings.append(part)
+    except MbtoolError as error:
+        if stream.damage is None:
+            findings.append(_damage(error))
+    return fields, findings
 
 
-def _lz4_fields(head: bytes) -> list[Field]:
-    legacy = head[:4] == codecs.LZ4_LEGACY
-    return [Field("format", "legacy" if legacy else "frame", 0, 4, "", head[:4], True)]
+def _damage(error: MbtoolError) -> Finding:
+    if isinstance(error, LimitError):
+        return Finding.of(error, "LIMIT")
+    return Finding.of(error, "UNSUPPORTED" if isinstance(error, UnsupportedError) else "STREAM-DAMAGED")
 
 
-def _bzip2_fields(head: bytes) -> list[Field]:
-    level = head[3] - 0x30 if len(head) > 3 else 0
-    return [Field("block_size", level * 100_000, 3, 1, "bytes", head[3:4])]
+def _sizes(source: Source, size: int, stream: MemberStream, tail: Tail) -> tuple[list[Field], list[Finding]]:
+    """How many members, how large they are packed and unpacked, and what follows them."""
+    members, unpacked = tail.members, tail.uncompressed_size
+    rest = 0 if tail.end is None else size - tail.end
+    fields = [] if members is None else [Field("members", members, telling=members > 1)]
+    fields.append(Field("compressed_size", size - rest, telling=True))
+    findings = []
+    if rest:
+        word = source.read(size - 4, 4)
+        value = int.from_bytes(word, "little")
+        if rest == 4 and any(word):
+            fields.append(_appended(value, size - 4, word, "" if unpacked is not None else ", not verified"))
+            if unpacked is not None and value != unpacked & 0xFFFFFFFF:
+                findings.append(_lying(value, unpacked, size - 4))
+            unpacked = value if unpacked is None else unpacked
+        else:
+            at = size - rest
+            fields.append(Field("trailing_bytes", rest, at, rest, "", source.read(at, HEAD)))
+            findings.append(_trailing(source, at, rest))
+    if unpacked is not None:
+        fields.append(Field("uncompressed_size", unpacked, telling=True))
+    if stream.damage is not None or not stream.ended:
+        meaning = "before the damage" if stream.damage else "only as far as was needed"
+        fields.append(Field("unpacked", stream.at_hand, meaning=meaning, telling=True))
+    return fields, findings
 
 
-def _nothing(head: bytes) -> list[Field]:
-    return []
+def _appended(value: int, at: int, raw: bytes, remark: str) -> Field:
+    meaning = f"uncompressed size modulo 2**32, as a kernel's build appends it{remark}"
+    return Field("appended_size", value, at, 4, meaning, raw)
 
 
-CODECS = (
-    Codec("gzip", (b"\x1f\x8b\x08",), codecs.gzip, _gzip_fields),
-    Codec("xz", (b"\xfd7zXZ\0",), codecs.xz, _xz_fields),
-    Codec("bzip2", (b"BZh",), codecs.bzip2, _bzip2_fields),
-    Codec("lzo", (codecs.LZOP,), codecs.lzo, _lzo_fields),
-    Codec("lz4", (codecs.LZ4_LEGACY, codecs.LZ4_FRAME), codecs.lz4, _lz4_fields),
-    Codec("zstd", (b"\x28\xb5\x2f\xfd",), codecs.zstd, _nothing),
-    Codec("lzma", (b"\x5d\0\0",), codecs.lzma, _lzma_fields),
-)
+def _lying(value: int, unpacked: int, at: int) -> Finding:
+    return Finding(
+        "APPENDED-SIZE",
+        Severity.WARNING,
+        "the four bytes behind the stream are not its size, which Linux and Xen take them for",
+        "appended_size",
+        at,
+        expected=str(unpacked & 0xFFFFFFFF),
+        found=str(value),
+    )
 
 
-def _codec(head: bytes) -> Codec | None:
-    return next((codec for codec in CODECS if head.startswith(codec.magics)), None)
+def _trailing(source: Source, at: int, rest: int) -> Finding:
+    head = source.read(at, HEAD)
+    if not any(source.read(at, MIB)):
+        return Finding("PADDING", Severity.INFO, f"{rest} bytes follow the stream, zeros", "trailing_bytes", at)
+    found = detect(head) or head.hex(" ")
+    return Finding(
+        "TRAILING-BYTES", Severity.WARNING, f"{rest} bytes follow the stream", "trailing_bytes", at, found=found
+    )

@@ -41,7 +41,7 @@ class Layout(Generic[T]):
         hex: Collection[str] = (),  # noqa: A002
         telling: Collection[str] = (),
         meanings: Mapping[str, Meaning] | None = None,
-        computed: Mapping[str, Callable[[T], int]] | None = None,
+        computed: Mapping[str, Callable[[T], int | bytes]] | None = None,
         beyond: Collection[str] = (),
     ) -> None:
         self.cls = cls
@@ -116,15 +116,19 @@ class Layout(Generic[T]):
         for name, compute in self._computed.items():
             expected, found = compute(value), stored[name]
             if found != expected:
-                form = "#x" if name in self._hex else "d"
                 yield FormatError(
                     "is wrong",
                     source=source,
                     offset=base + self.offsets[name][0],
                     field=f"{self.cls.__name__}.{name}",
-                    expected=format(expected, form),
-                    found=format(found, form),
+                    expected=self._words(name, expected),
+                    found=self._words(name, found),
                 )
+
+    def _words(self, name: str, value: int | bytes) -> str:
+        if isinstance(value, bytes):
+            return value.hex(" ")
+        return f"{value:#x}" if name in self._hex else str(value)
 
     def read(self, source: Source, at: int) -> T:
         """The structure at offset ``at`` of a source; FormatError when cut short."""
