@@ -168,7 +168,11 @@ class FileSource(Source):
     def __init__(self, fd: int, name: str) -> None:
         self.name = name
         self._fd = fd
-        self._size = os.lseek(fd, 0, os.SEEK_END)
+        try:
+            self._size = os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:  # some files in /proc
+            os.close(fd)
+            raise InputError(f"cannot be read by position: {error.strerror}", source=name) from error
 
     def read(self, offset: int, size: int) -> bytes:
         size = min(size, self._size - offset)

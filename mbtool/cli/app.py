@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -21,7 +21,7 @@ VERBS = {
 }
 """Verb to the module of ``mbtool.cli`` that has it as a function of the same name."""
 
-_MARKUP = "rich" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else None
+_MARKUP: Literal["rich"] | None = "rich" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else None
 """rich takes longer to load than the rest of the program: only where its colours can be seen."""
 
 

@@ -22,7 +22,7 @@ def test_layouts_have_the_sizes_of_the_specification():
     assert mbr.PARTITION.size == 16
 
 
-def build(entries, sectors=8 * MIB // 512):
+def build(entries: list[gpt.GptEntry], sectors: int = 8 * MIB // 512) -> bytes:
     table = gpt.build_table(entries, DISK, sectors)
     disk = bytearray(sectors * 512)
     disk[:512] = mbr.build(mbr.protective(sectors))
