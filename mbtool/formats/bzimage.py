@@ -136,9 +136,10 @@ def _findings(header: SetupHeader, size: int) -> Iterator[Finding]:
             "at most {}.{:02}".format(*linux_boot.LATEST),
             "{}.{:02}".format(*header.protocol),
         )
-    system = header.system_size
-    if header.setup_size >= size or (system is not None and header.setup_size + system > size):
-        needed = header.setup_size + (system or 1)
+    # syssize counts paragraphs, rounded up: images that no kernel's build made may end within the last one.
+    system = max(1, (header.system_size or 0) - linux_boot.PARAGRAPH + 1)
+    if header.setup_size + system > size:
+        needed = header.setup_size + system
         yield Finding(
             "LINUX-TRUNCATED",
             Severity.ERROR,
