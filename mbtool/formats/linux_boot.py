@@ -12,7 +12,7 @@ from construct import Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
 from mbtool.errors import FormatError
 from mbtool.formats import linux_boot_names as names
-from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire import Layout, choice_names
 from mbtool.model import Field
 from mbtool.source import Source
 
@@ -150,14 +150,18 @@ class SetupHeader:
         return SINCE[name] <= _layout_version(self.protocol) and START + offset + size <= self.end
 
     @property
+    def measured(self) -> bool:
+        """Whether the jump at 0x200 tells the header's length: it is a short one, forward."""
+        return self.jump & 0xFF == SHORT_JUMP and 0x202 + (self.jump >> 8) <= MAX_END
+
+    @property
     def end(self) -> int:
         """Offset (bytes, from the start of the file) behind the header: 0x202 plus the byte at 0x201.
 
-        Where that byte is no forward jump's, the end that the version implies.
+        Where that tells nothing, the end that the version implies.
         """
-        opcode, distance = self.jump & 0xFF, self.jump >> 8
-        if self.protocol != (0, 0) and opcode == SHORT_JUMP and 0x202 + distance <= MAX_END:
-            return 0x202 + distance
+        if self.protocol != (0, 0) and self.measured:
+            return 0x202 + (self.jump >> 8)
         return version_end(self.protocol)
 
     @property
@@ -196,7 +200,7 @@ class SetupHeader:
 
 
 def _version_words(version: int) -> str:
-    return f"{version >> 8}.{version & 0xFF:02}"
+    return f"boot protocol {version >> 8}.{version & 0xFF:02}"
 
 
 SETUP_HEADER = Layout(
@@ -219,14 +223,14 @@ SETUP_HEADER = Layout(
         "realmode_swtch": lambda address: "" if address else "none",
         "kernel_version": lambda at: f"string at {at + 0x200:#x}" if at else "none",
         "type_of_loader": lambda value: names.loader(value, 0, 0) if value else "not set",
-        "loadflags": flag_names(names.LOADFLAGS),
+        "loadflags": names.loadflags,
         "heap_end_ptr": lambda end: f"up to {end + 0x200:#x} of the real-mode part" if end else "",
         "kernel_alignment": lambda align: f"{align} bytes",
         "relocatable_kernel": choice_names({0: "no"}, "yes"),
         "min_alignment": lambda power: (
             f"{1 << power if power < 64 else f'2^{power}'} bytes" if power else "not given"
         ),
-        "xloadflags": flag_names(names.XLOADFLAGS),
+        "xloadflags": names.xloadflags,
         "cmdline_size": lambda size: f"at most {size} bytes and a NUL",
         "hardware_subarch": choice_names(names.HARDWARE_SUBARCH),
         "setup_data": lambda address: "" if address else "none",

@@ -6,8 +6,10 @@ arch/x86/include/uapi/asm/bootparam.h and setup_data.h.
 
 from __future__ import annotations
 
+from mbtool.formats.wire import flag_names
+
 LOADED_HIGH = 1 << 0
-LOADFLAGS = {0: "LOADED_HIGH", 1: "KASLR_FLAG", 5: "QUIET_FLAG", 6: "KEEP_SEGMENTS", 7: "CAN_USE_HEAP"}
+loadflags = flag_names({0: "LOADED_HIGH", 1: "KASLR_FLAG", 5: "QUIET_FLAG", 6: "KEEP_SEGMENTS", 7: "CAN_USE_HEAP"})
 
 XLF_KERNEL_64 = 1 << 0
 XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1
@@ -17,16 +19,18 @@ XLF_EFI_KEXEC = 1 << 4
 XLF_5LEVEL = 1 << 5
 XLF_5LEVEL_ENABLED = 1 << 6
 XLF_MEM_ENCRYPTION = 1 << 7
-XLOADFLAGS = {
-    0: "XLF_KERNEL_64",
-    1: "XLF_CAN_BE_LOADED_ABOVE_4G",
-    2: "XLF_EFI_HANDOVER_32",
-    3: "XLF_EFI_HANDOVER_64",
-    4: "XLF_EFI_KEXEC",
-    5: "XLF_5LEVEL",
-    6: "XLF_5LEVEL_ENABLED",
-    7: "XLF_MEM_ENCRYPTION",
-}
+xloadflags = flag_names(
+    {
+        0: "XLF_KERNEL_64",
+        1: "XLF_CAN_BE_LOADED_ABOVE_4G",
+        2: "XLF_EFI_HANDOVER_32",
+        3: "XLF_EFI_HANDOVER_64",
+        4: "XLF_EFI_KEXEC",
+        5: "XLF_5LEVEL",
+        6: "XLF_5LEVEL_ENABLED",
+        7: "XLF_MEM_ENCRYPTION",
+    }
+)
 
 RAMDISK_IMAGE_START_MASK = 0x07FF
 RAMDISK_LOAD_FLAG = 0x4000

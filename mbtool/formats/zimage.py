@@ -1,43 +1,48 @@
-"""Linux kernels from before the boot protocol 2.00: zImage and Image, with no ``HdrS``.
+"""Linux kernels from before the boot protocol 2.00: zImage and Image without ``HdrS``.
 
-Nothing in them says what they are but the boot sector that Linux had then. It moves itself from 0x7c00 to 0x90000
-and prints "Loading" (arch/i386/boot/bootsect.S up to 2.4).
+Nothing in them says what they are but the boot sector that Linux had then: it moves itself from 0x7c00 to 0x90000
+and goes on there (arch/i386/boot/bootsect.S up to Linux 2.4, boot/bootsect.s before 1.1.45, boot/boot.s of 0.01).
+Kernels with ``HdrS`` that are to be loaded low are shown by ``bzimage``.
 """
 
 from __future__ import annotations
 
-from mbtool.formats import linux_boot
+from mbtool.formats import linux_boot, linux_checks
 from mbtool.formats.context import Context
 from mbtool.model import Field, Node
 from mbtool.source import Source
 
-MOVE = bytes.fromhex("b8c0078ed8b800908ec0b90001")
-"""mov ax, 0x7c0; mov ds, ax; mov ax, 0x9000; mov es, ax; mov cx, 256."""
-SECTOR = 512
-MAX_SETUP = 64
+MOVE = bytes.fromhex("b8c007 8ed8 b80090 8ec0 b90001")
+"""mov ax, 0x7c0; mov ds, ax; mov ax, 0x9000; mov es, ax; mov cx, 256: the words of a sector."""
 
 
 def reject(source: Source) -> str:
-    """Why this is no such kernel ("" when it is one): any other boot sector ends in 55 aa as well."""
-    head = source.read(0, SECTOR)
-    if len(head) < SECTOR or head[0x1FE:] != b"\x55\xaa":
+    """Why this is no such kernel ("" when it is one): every boot sector ends in 55 aa."""
+    sector = source.read(0, 0x202)
+    if sector[0x1FE:0x200] != b"\x55\xaa":
         return "no 55 aa at 0x1fe"
-    if MOVE not in head[:64] or b"Loading" not in head:
-        return "a boot sector, but not that of an old Linux kernel"
-    header = linux_boot.read(source)
-    if not header.syssize & 0xFFFF or header.setup_size >= source.size:
-        return "a boot sector like an old Linux kernel's, but no kernel behind it"
+    if len(sector) < 0x202:
+        return "a boot sector with nothing behind it"
+    if not sector.startswith(MOVE):
+        from mbtool.formats import mbr
+
+        other = "a boot sector, but its code is not that of an old Linux kernel"
+        return other if mbr.reject(source) else "a master boot record with partitions"
+    header = linux_boot.parse(sector)
+    if header.setup_size >= source.size:
+        return f"starts like an old Linux kernel, but its setup alone would have {header.setup_size} bytes"
     return ""
 
 
 def inspect(source: Source, context: Context) -> Node:
-    """The kernel as a node: what its boot sector says."""
-    head = source.read(0, linux_boot.MAX_END)
-    header = linux_boot.read(source)
-    size = (header.syssize & 0xFFFF) * 16
+    """The ``zimage`` node: what the boot sector says."""
+    head = source.read(0, 0x202)
+    header = linux_boot.parse(head, source=source.name)
+    size = source.size
     fields = (
-        Field("protocol", None, meaning="older than 2.00: zImage", telling=True),
+        Field("protocol", None, meaning="older than 2.00", telling=True),
         *linux_boot.fields(header, head),
-        Field("system_size", size, meaning="bytes of the protected-mode part", telling=True),
+        Field("protected_mode_offset", header.setup_size),
+        Field("protected_mode_size", header.system_size, meaning="loaded at 0x10000", telling=True),
     )
-    return Node("zimage", 0, source.size, fields)
+    return Node("zimage", 0, size, fields, (), tuple(linux_checks.findings(header, size)))
