@@ -18,8 +18,8 @@ from mbtool.source import Source
 
 START = 0x1F1
 """File offset (bytes) of the header, and its offset in ``boot_params``."""
-MAX_END = 0x281
-"""Where the longest header ends that the jump at 0x200 can skip: boot.rst, "The kernel_info"."""
+MIN_END, MAX_END = 0x208, 0x281
+"""Where the shortest header ends that has a version, and the longest that the jump at 0x200 can skip."""
 MAGIC = int.from_bytes(b"HdrS", "little")
 BOOT_FLAG = 0xAA55
 SECTOR, PARAGRAPH = 512, 16
@@ -140,19 +140,34 @@ class SetupHeader:
     rest: bytes = b""
 
     @property
+    def old(self) -> bool:
+        """A kernel older than protocol 2.00: without ``HdrS``, all from 0x200 on is code."""
+        return self.header != MAGIC
+
+    @property
     def protocol(self) -> tuple[int, int]:
-        """(major, minor); (0, 0) for a kernel older than 2.00, which has no ``HdrS``."""
-        return (self.version >> 8, self.version & 0xFF) if self.header == MAGIC else (0, 0)
+        """(major, minor); (0, 0) for an old kernel."""
+        return (0, 0) if self.old else (self.version >> 8, self.version & 0xFF)
+
+    @property
+    def has_fields_of(self) -> tuple[int, int]:
+        """The version whose fields the header has: there was none with ``HdrS`` before 2.00."""
+        return (0, 0) if self.old else max(self.protocol, (2, 0))
 
     def has(self, name: str) -> bool:
         """Whether the header has this field: its version knows it and its length reaches behind it."""
         offset, size = SETUP_HEADER.offsets[name]
-        return SINCE[name] <= _layout_version(self.protocol) and START + offset + size <= self.end
+        return SINCE[name] <= self.has_fields_of and START + offset + size <= self.end
 
     @property
     def measured(self) -> bool:
         """Whether the jump at 0x200 tells the header's length: it is a short one, forward."""
-        return self.jump & 0xFF == SHORT_JUMP and 0x202 + (self.jump >> 8) <= MAX_END
+        return self.jump & 0xFF == SHORT_JUMP and MIN_END <= 0x202 + (self.jump >> 8) <= MAX_END
+
+    @property
+    def version_end(self) -> int:
+        """Offset (bytes, from the start of the file) behind the last field that the header's version has."""
+        return _END[min(self.has_fields_of, LATEST)]
 
     @property
     def end(self) -> int:
@@ -160,9 +175,7 @@ class SetupHeader:
 
         Where that tells nothing, the end that the version implies.
         """
-        if self.protocol != (0, 0) and self.measured:
-            return 0x202 + (self.jump >> 8)
-        return version_end(self.protocol)
+        return 0x202 + (self.jump >> 8) if self.measured and not self.old else self.version_end
 
     @property
     def sectors(self) -> int:
@@ -241,17 +254,12 @@ FULL_END = START + SETUP_HEADER.size
 """Where the header of the newest known version ends: 0x26c."""
 
 
-def _layout_version(protocol: tuple[int, int]) -> tuple[int, int]:
-    """The version whose fields the header has: HdrS with a version below 2.00 was never released."""
-    return max(protocol, (2, 0)) if protocol != (0, 0) else protocol
-
-
-def version_end(protocol: tuple[int, int]) -> int:
-    """Offset (bytes, from the start of the file) behind the last field that a version has."""
-    version = _layout_version(protocol)
-    return START + max(
-        offset + size for name, (offset, size) in SETUP_HEADER.offsets.items() if SINCE[name] <= version
-    )
+_END = {
+    version: START
+    + max(offset + size for name, (offset, size) in SETUP_HEADER.offsets.items() if SINCE[name] <= version)
+    for version in ((0, 0), *((2, minor) for minor in range(LATEST[1] + 1)))
+}
+"""Version to the offset behind the last field that it has."""
 
 
 def parse(data: bytes, *, stop: int | None = None, source: str = "") -> SetupHeader:
@@ -275,7 +283,7 @@ def parse(data: bytes, *, stop: int | None = None, source: str = "") -> SetupHea
             expected=f"bytes up to {end:#x}",
             found=f"{len(data):#x}",
         )
-    known = min(version_end(peek.protocol), end)
+    known = min(peek.version_end, end)
     fixed = data[START:known].ljust(SETUP_HEADER.size, b"\0")
     return SETUP_HEADER.parse(fixed, beyond={"rest": data[known:end]})
 
@@ -290,7 +298,7 @@ def build(header: SetupHeader) -> bytes:
 
     Raises FormatError when a value does not fit its field.
     """
-    known = version_end(header.protocol) if header.rest else min(version_end(header.protocol), header.end)
+    known = header.version_end if header.rest else min(header.version_end, header.end)
     return SETUP_HEADER.build(header)[: known - START] + header.rest
 
 
@@ -301,7 +309,7 @@ def fields(header: SetupHeader, data: bytes) -> list[Field]:
         if header.has(field.name):
             shown.append(_narrowed(header, field))
     if any(header.rest):
-        at = version_end(header.protocol)
+        at = header.version_end
         words = "in the header, but not of this version"
         shown.append(Field("rest", header.rest, at, len(header.rest), words, header.rest))
     return shown

@@ -81,7 +81,7 @@ def _findings(params: BootParams) -> Iterator[Finding]:
             f"{params.sentinel:#x}",
             Severity.WARNING,
         )
-    if params.hdr.protocol == (0, 0):
+    if params.hdr.old:
         yield _finding(
             "BOOT-PARAMS-HEADER", "no setup header in it", "hdr", "HdrS at 0x202", f"{params.hdr.header:#x}"
         )

@@ -47,19 +47,23 @@ def _shape(header: SetupHeader) -> Iterator[Finding]:
     if header.boot_flag != linux_boot.BOOT_FLAG:
         found = f"{header.boot_flag:#06x}"
         yield _finding("LINUX-BOOT-FLAG", Severity.WARNING, "the boot flag is wrong", "boot_flag", "0xaa55", found)
-    if header.protocol == (0, 0):
+    if header.old:
         return
     version = "{}.{:02}".format(*header.protocol)
-    end = linux_boot.version_end(header.protocol)
     if not header.measured:
         message = "no short jump over the header: its length is taken from its version"
         yield _finding(
             "LINUX-JUMP", Severity.WARNING, message, "jump", "0xeb and a distance", f"{header.jump:#06x}"
         )
-    elif header.end < end:
+    elif header.end < header.version_end:
         message = f"the header ends before the last field of version {version}"
         yield _finding(
-            "LINUX-HEADER-LENGTH", Severity.WARNING, message, "jump", f"an end at {end:#x}", f"{header.end:#x}"
+            "LINUX-HEADER-LENGTH",
+            Severity.WARNING,
+            message,
+            "jump",
+            f"an end at {header.version_end:#x}",
+            f"{header.end:#x}",
         )
     latest = "{}.{:02}".format(*linux_boot.LATEST)
     if header.protocol > linux_boot.LATEST:
@@ -100,7 +104,7 @@ def _extent(header: SetupHeader, size: int) -> Iterator[Finding]:
         return
     if system == 0 and header.protocol >= (2, 4):
         yield _finding("LINUX-SYSSIZE", Severity.WARNING, "no protected-mode part", "syssize", "more than 0", 0)
-    if header.protocol != (0, 0) and not header.loaded_high and system > MAX_LOW:
+    if not header.old and not header.loaded_high and system > MAX_LOW:
         message = "too large to be loaded low"
         yield _finding(
             "LINUX-SYSSIZE", Severity.ERROR, message, "syssize", f"at most {MAX_LOW} bytes", f"{system} bytes"
