@@ -73,7 +73,7 @@ VERSION_AT = 0x600
 
 
 def kernel(
-    version: int = 0x20F, *, payload: bytes = b"", release: str = RELEASE, seal: bool = True, **values: int
+    protocol: int = 0x20F, /, *, payload: bytes = b"", release: str = RELEASE, seal: bool = True, **values: int
 ) -> bytes:
     """A sound bzImage: 4 setup sectors, ``payload`` 0x40 bytes into the protected-mode part, CRC at the end.
 
@@ -90,9 +90,9 @@ def kernel(
         "syssize": len(body) // 16,
         "vid_mode": 0xFFFF,
         "boot_flag": 0xAA55,
-        "jump": 0xEB | (ENDS.get(version, 0x26C) - 0x202) << 8,
+        "jump": 0xEB | (ENDS[protocol] - 0x202) << 8,
         "header": int.from_bytes(b"HdrS", "little"),
-        "version": version,
+        "version": protocol,
         "start_sys_seg": 0x1000,
         "kernel_version": VERSION_AT - 0x200 if text != b"\0" else 0,
         "loadflags": 1,
@@ -110,7 +110,7 @@ def kernel(
     }
     for name, value in {**sound, **values}.items():
         offset, size, since = FIELDS[name]
-        if since <= version or name in values:
+        if since <= protocol or name in values:
             data[offset : offset + size] = value.to_bytes(size, "little")
     if seal:
         data[-4:] = (zlib.crc32(data[:-4]) ^ 0xFFFFFFFF).to_bytes(4, "little")
