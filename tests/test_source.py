@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mbtool import source as module
@@ -222,6 +222,7 @@ def test_one_read_larger_than_the_window_is_refused():
     assert long.read(len(DATA) - 100, 1 << 40) == DATA[-100:], "the end is near"
 
 
+@example([("read", 10, 60)])
 @given(st.lists(st.tuples(st.sampled_from(["read", "forget"]), st.integers(0, 300), st.integers(0, 60))))
 def test_stream_reads_right_whatever_was_done_before(steps):
     class Small(StreamSource):
