@@ -162,7 +162,7 @@ def node(source: Source, at: int) -> Node:
     info = parse(data, source=source.name, base=at)
     fields = list(HEAD.fields(data))
     if info.setup_type_max is not None:
-        fields += FIXED.fields(data, MIN_SIZE, base=MIN_SIZE)
+        fields += FIXED.fields(data, MIN_SIZE)
     if info.fixed_rest:
         place = info.size - len(info.fixed_rest)
         fields.append(Field("fixed_rest", info.fixed_rest, place, len(info.fixed_rest), "", info.fixed_rest))

@@ -129,10 +129,12 @@ def _node(piece: SetupData) -> Node:
         count = len(data) // E820.size
         children = [_entry(data, index * E820.size) for index in range(min(count, MAX_ENTRIES))]
         fields.append(Field("entries", count, meaning="" if count <= MAX_ENTRIES else f"{MAX_ENTRIES} are shown"))
-    elif layout is not None and len(data) >= layout.size:
-        fields += layout.fields(data, base=start)
-    elif data:
-        fields.append(Field("data", data[:SHOWN], start, len(data), "", data[:SHOWN]))
+    else:
+        known = layout.size if layout is not None and len(data) >= layout.size else 0
+        if layout is not None and known:
+            fields += layout.fields(data, base=start)
+        if rest := data[known : known + SHOWN]:
+            fields.append(Field("data", rest, start + known, len(data) - known, "", rest))
     if layout is not None and len(data) < layout.size:
         findings.append(_short(layout.size, len(data)))
     if layout is INDIRECT and len(data) >= INDIRECT.size and INDIRECT.parse(data).type in (0, SETUP_INDIRECT):
