@@ -34,6 +34,11 @@ def magic(*signatures: bytes, at: int = 0) -> Callable[[bytes], bool]:
     return lambda head: any(head[at : at + len(signature)] == signature for signature in signatures)
 
 
+def partition_table(head: bytes) -> bool:
+    """A boot sector, or a GPT without one."""
+    return head[0x1FE:0x200] == b"\x55\xaa" or b"EFI PART" in (head[0x200:0x208], head[0x1000:0x1008])
+
+
 def anything(head: bytes) -> bool:
     """For formats with no signature at a fixed place: their ``reject`` decides."""
     return True
@@ -57,6 +62,7 @@ FORMATS = (
     Format("elf", "elf", magic(b"\x7fELF")),
     Format("pe", "pe", magic(b"MZ")),
     Format("cpio", "initrd", magic(b"070701", b"070702", b"\0\0\0\0")),
+    Format("disk", "disk", partition_table),
     Format("zimage", "zimage", magic(b"\x55\xaa", at=0x1FE)),
     Format("microcode", "microcode", magic(b"DMA\0", b"\x01\0\0\0")),
     Format("multiboot", "multiboot", anything),

@@ -7,20 +7,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mbtool.disk import xen_cfg
-from mbtool.disk.content import Content, size_of
+from mbtool.disk import protocols, xen_cfg
+from mbtool.disk.content import Content
 from mbtool.disk.image import DiskRequest, Partition
 from mbtool.disk.kernel import BootFile, boot_file
-from mbtool.errors import InputError, UnsupportedError
-from mbtool.formats import elf_file, multiboot1
-from mbtool.formats.multiboot_search import MULTIBOOT1
-from mbtool.plan import multiboot1 as plan_multiboot1
+from mbtool.disk.protocols import DiskFile, Protocol
+from mbtool.errors import InputError
 from mbtool.plan.load import LoadPlan
 
 EFI_DIRECTORY = "EFI/BOOT"
 """Firmware looks for the removable-media boot file here; Xen looks for its files beside itself."""
-HEADER_READ = 48
-"""Bytes of a whole Multiboot 1 header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
             xen_efi = stack.enter_context(boot_file(efi, "xen.efi")) if efi else None
             plan = _xen(disk, boot, xen, xen_efi, kernel, initrd, modules)
         else:
-            plan = _multiboot(disk, boot, kernel, initrd, modules)
+            plan = _alone(disk, boot, kernel, initrd, modules)
     for path, file in boot.files:
         from mbtool.disk.content import file_content
 
@@ -126,32 +122,25 @@ def _xen(
         disk.add(home + module.name, module.content)
         all_modules.append((module, cmdline))
     disk.add(f"boot/{xen.name}", xen.content)
-    return _multiboot1_plan(f"boot/{xen.name}", xen, boot.xen_cmdline, all_modules, home)
+    files = [DiskFile(home + file.name, file, text) for file, text in all_modules]
+    hypervisor = DiskFile(f"boot/{xen.name}", xen, boot.xen_cmdline)
+    return protocols.load_plan(Protocol.MULTIBOOT1, hypervisor, files)
 
 
-def _multiboot(
+def _alone(
     disk: _Disk, boot: BootSet, kernel: BootFile, initrd: BootFile | None, modules: list[tuple[BootFile, str]]
 ) -> LoadPlan:
+    """A kernel without Xen, started by the protocol that it speaks."""
+    protocol = protocols.protocol_of(kernel.source)
+    if protocol is Protocol.LINUX and modules:
+        raise InputError("a Linux kernel takes an initrd and no modules", source=kernel.source.name)
     if initrd is not None:
         modules = [(initrd, ""), *modules]
-    disk.notes.append("BIOS only: UEFI firmware does not start Multiboot kernels")
-    disk.add(f"boot/{kernel.name}", kernel.content)
-    for module, _ in modules:
-        disk.add(f"boot/{module.name}", module.content)
-    return _multiboot1_plan(f"boot/{kernel.name}", kernel, boot.cmdline, modules, "boot/")
-
-
-def _multiboot1_plan(
-    path: str, kernel: BootFile, cmdline: str, modules: list[tuple[BootFile, str]], home: str
-) -> LoadPlan:
-    offset = MULTIBOOT1.first(kernel.source.read(0, MULTIBOOT1.limit))
-    if offset is None:
-        raise UnsupportedError("no Multiboot 1 header", source=kernel.source.name)
-    header = multiboot1.parse(kernel.source.read(offset, HEADER_READ), source=kernel.source.name, base=offset)
-    elf = None if elf_file.reject(kernel.source) else elf_file.parse_elf(kernel.source)
-    placed = [
-        plan_multiboot1.ModuleFile(home + module.name, size_of(module.content), f"{module.name} {text}".rstrip())
-        for module, text in modules
-    ]
-    command = f"{kernel.name} {cmdline}".rstrip()
-    return plan_multiboot1.plan(path, size_of(kernel.content), header, offset, elf, command, placed)
+    if protocol is Protocol.LINUX:
+        disk.notes.append("BIOS only: UEFI wants a unified kernel image, made with systemd's stub")
+    else:
+        disk.notes.append(f"BIOS only: UEFI firmware does not start {protocol} kernels")
+    files = [DiskFile(f"boot/{file.name}", file, text) for file, text in [(kernel, boot.cmdline), *modules]]
+    for item in files:
+        disk.add(item.path, item.file.content)
+    return protocols.load_plan(protocol, files[0], files[1:])

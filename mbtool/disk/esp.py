@@ -274,9 +274,7 @@ def _short(name: str, taken: set[bytes]) -> tuple[bytes, bool]:
 
 def _long_entries(name: str, short: bytes) -> list[bytes]:
     """The long entries of a name, last part first, tied to the short name by its checksum."""
-    checksum = 0
-    for byte in short:
-        checksum = ((checksum & 1) << 7) + (checksum >> 1) + byte & 0xFF
+    checksum = fat.short_checksum(short)
     units = name.encode("utf-16-le")
     parts = -(-len(units) // 26)
     if len(units) % 26:

@@ -1,11 +1,10 @@
 """FAT file systems: boot sector, directories, files (Microsoft FAT specification 1.03; ECMA-107 for 12 and 16 bit).
 
-Layouts build as well as parse: ``mbtool.disk.esp`` writes FAT32 with them.
+Layouts build as well as parse: ``mbtool.disk.esp`` writes FAT32 with them. ``fat_files`` reads files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
@@ -24,8 +23,8 @@ READ_ONLY, HIDDEN, SYSTEM, VOLUME_ID, DIRECTORY, ARCHIVE = 1, 2, 4, 8, 16, 32
 LONG_NAME = READ_ONLY | HIDDEN | SYSTEM | VOLUME_ID
 LAST_LONG_ENTRY = 0x40
 ENTRY_SIZE = 32
-MAX_FILES = 65536
-MAX_DEPTH = 16
+MAX_CLUSTERS = 0x0FFFFFF5
+"""Data clusters that 28-bit numbers can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,14 @@ BOOT_SECTOR = Layout(
         "BS_FilSysType" / Bytes(8),
     ),
     hex={"BPB_Media", "BPB_ExtFlags", "BPB_FSVer", "BS_DrvNum", "BS_BootSig", "BS_VolID"},
-    telling={"BPB_BytsPerSec", "BPB_SecPerClus", "BS_VolID"},
-    meanings={"BS_VolLab": lambda raw: raw.decode("latin-1").rstrip()},
+    telling={"BS_VolID"},
+    meanings={
+        "BS_VolID": lambda value: f"{value >> 16:04X}-{value & 0xFFFF:04X}",
+        "BS_VolLab": lambda raw: raw.decode("latin-1").rstrip(),
+    },
 )
-EXTENDED_16 = 36
-"""Offset at which FAT12 and FAT16 have what FAT32 keeps from BS_DrvNum on (offset 64)."""
+EXTENDED_16, EXTENDED_32 = 36, 64
+"""Where the fields from BS_DrvNum on are: FAT12 and FAT16 have none of FAT32's own before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +183,13 @@ class Volume:
 
     boot: BootSector
     bits: int
-    """12, 16 or 32: by the number of clusters, the only criterion."""
+    """Of an entry of the table: 12, 16 or 32."""
     clusters: int
     cluster_size: int
     fat_offset: int
+    """The table in use; FAT32 may have mirroring off (BPB_ExtFlags)."""
+    fat_size: int
+    """Bytes of one table."""
     root_offset: int
     """FAT12 and FAT16: the fixed root directory."""
     data_offset: int
@@ -194,18 +199,10 @@ class Volume:
         """Byte offset of a cluster's data (the first data cluster is number 2)."""
         return self.data_offset + (cluster - 2) * self.cluster_size
 
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file or directory found in a volume: its path, size and clusters in order."""
-
-    path: str
-    directory: bool
-    size: int
-    runs: tuple[tuple[int, int], ...]
-    """Byte ranges (offset, size) in the volume, merged where clusters follow each other, cut at ``size``."""
-    broken: str = ""
-    """Why the chain could not be followed to its end."""
+    @property
+    def entries(self) -> int:
+        """Clusters numbered below this have an entry in the table."""
+        return min(self.clusters + 2, self.fat_size * 8 // self.bits)
 
 
 def reject(source: Source) -> str:
@@ -256,102 +253,32 @@ def open_volume(source: Source) -> Volume:
         raise wrong("BPB_FATSz32", "at least 1")
     if clusters <= 0:
         raise wrong("BPB_TotSec32", "more sectors than the file system's own structures take")
-    bits = 12 if clusters < FAT12_CLUSTERS else 16 if clusters < FAT16_CLUSTERS else 32
+    # By the specification the number of clusters alone decides between 16 and 32 bit. Volumes with too few exist
+    # all the same, and drivers go by where the table's size is stored (Linux fs/fat/inode.c; EDK2 FatPkg).
+    bits = 32 if boot.BPB_FATSz16 == 0 else 12 if clusters < FAT12_CLUSTERS else 16
+    if clusters > MAX_CLUSTERS or (bits == 16 and clusters >= FAT16_CLUSTERS):
+        raise wrong("BPB_TotSec32", f"fewer clusters for {bits} bits than {clusters}")
     if bits == 32 and boot.BPB_RootEntCnt:
         raise wrong("BPB_RootEntCnt", "0 for FAT32")
+    active = boot.BPB_ExtFlags & 15 if bits == 32 and boot.BPB_ExtFlags & 0x80 else 0
+    if active >= boot.BPB_NumFATs:
+        raise wrong("BPB_ExtFlags", f"one of {boot.BPB_NumFATs} tables in use")
     return Volume(
         boot,
         bits,
         clusters,
         cluster_size,
-        boot.BPB_RsvdSecCnt * sector,
+        (boot.BPB_RsvdSecCnt + active * fat_size) * sector,
+        fat_size * sector,
         root_offset,
         data_offset,
         total * sector,
     )
 
 
-def next_cluster(source: Source, volume: Volume, cluster: int) -> int | None:
-    """The cluster after this one; None at the end of the chain."""
-    if volume.bits == 12:
-        word = int.from_bytes(source.read(volume.fat_offset + cluster * 3 // 2, 2), "little")
-        value, last = (word >> 4 if cluster & 1 else word & 0xFFF), 0xFF8
-    elif volume.bits == 16:
-        value, last = int.from_bytes(source.read(volume.fat_offset + cluster * 2, 2), "little"), 0xFFF8
-    else:
-        value = int.from_bytes(source.read(volume.fat_offset + cluster * 4, 4), "little") & 0x0FFFFFFF
-        last = 0x0FFFFFF8
-    return None if value >= last else value
-
-
-def files(source: Source, volume: Volume) -> Iterator[File]:
-    """Every file and directory below the root, parents first, at most MAX_FILES of them, MAX_DEPTH deep."""
-    if volume.bits == 32:
-        runs, _ = _follow(source, volume, volume.boot.BPB_RootClus, volume.size)
-    else:
-        runs = ((volume.root_offset, volume.boot.BPB_RootEntCnt * ENTRY_SIZE),)
-    stack = [("", runs, 0)]
-    count = 0
-    seen = set()
-    while stack:
-        parent, runs, depth = stack.pop()
-        for name, entry in _entries(source, runs):
-            count += 1
-            if count > MAX_FILES:
-                return
-            path = f"{parent}/{name}"
-            directory = bool(entry.DIR_Attr & DIRECTORY)
-            limit = MAX_FILES * ENTRY_SIZE if directory else entry.DIR_FileSize
-            found, broken = _follow(source, volume, entry.cluster, limit) if limit else ((), "")
-            yield File(path, directory, entry.DIR_FileSize, found, broken)
-            if directory and depth < MAX_DEPTH and entry.cluster not in seen:
-                seen.add(entry.cluster)
-                stack.append((path, found, depth + 1))
-
-
-def _follow(source: Source, volume: Volume, cluster: int, size: int) -> tuple[tuple[tuple[int, int], ...], str]:
-    """The runs of a chain, ``size`` bytes at most, and why it broke off ("" when it did not)."""
-    runs: list[tuple[int, int]] = []
-    left = size
-    here: int | None = cluster
-    for _ in range(volume.clusters):
-        if here is None or left <= 0:
-            break
-        if not 2 <= here < volume.clusters + 2:
-            return tuple(runs), f"the chain leads to cluster {here}, of {volume.clusters}"
-        offset, take = volume.offset(here), min(left, volume.cluster_size)
-        if runs and sum(runs[-1]) == offset:
-            runs[-1] = (runs[-1][0], runs[-1][1] + take)
-        else:
-            runs.append((offset, take))
-        left -= take
-        here = next_cluster(source, volume, here)
-    return tuple(runs), ""
-
-
-def _entries(source: Source, runs: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, DirEntry]]:
-    """The entries of a directory with their long names, ``.``, ``..``, deleted ones and labels left out."""
-    long_name: dict[int, bytes] = {}
-    for offset, size in runs:
-        data = source.read(offset, size)
-        for at in range(0, len(data) - ENTRY_SIZE + 1, ENTRY_SIZE):
-            raw = data[at : at + ENTRY_SIZE]
-            if raw[0] == 0:
-                return
-            if raw[11] & 0x3F == LONG_NAME and raw[0] != 0xE5:
-                long_name[raw[0] & 0x3F] = raw[1:11] + raw[14:26] + raw[28:32]
-                continue
-            name = b"".join(long_name[part] for part in sorted(long_name))
-            long_name = {}
-            if raw[0] in (0xE5, 0x2E) or raw[11] & VOLUME_ID:
-                continue
-            text = name.decode("utf-16-le", "replace").split("\0")[0] if name else short_name(raw)
-            yield text.replace("/", "_"), DIR_ENTRY.parse(raw)
-
-
-def short_name(raw: bytes) -> str:
-    """The 8.3 name of a directory entry as text, lower case where the entry asks for it (DIR_NTRes)."""
-    base, extension = (part.decode("cp437").rstrip() for part in (raw[:8], raw[8:11]))
-    base = base.lower() if raw[12] & 0x08 else base
-    extension = extension.lower() if raw[12] & 0x10 else extension
-    return f"{base}.{extension}" if extension else base
+def short_checksum(name: bytes) -> int:
+    """What long entries carry to name the short entry (11 bytes) that they belong to."""
+    checksum = 0
+    for byte in name:
+        checksum = ((checksum & 1) << 7) + (checksum >> 1) + byte & 0xFF
+    return checksum

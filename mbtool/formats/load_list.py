@@ -18,8 +18,12 @@ MAX_SIZE = 0x8000
 """Bytes of low memory that the stub keeps for the list."""
 LOW_START, LOW_END = 0x30000, 0x80000
 """Where items below 1 MiB may lie: the rest is the stub's, or the BIOS's."""
+NAME_SIZE = 64
+"""Bytes of an item's name at most."""
 MAP_SHAPES = {0: "none", 1: "Multiboot 1", 2: "Multiboot 2", 3: "Linux e820", 4: "PVH"}
 """How the memory map is written for the kernel (``mbtool.plan.load.MapShape``)."""
+MACHINE_VALUES = {0: "memory map entries", 1: "KiB below 1 MiB", 2: "KiB from 1 MiB on", 3: "address of the RSDP"}
+"""What a patch writes (``mbtool.plan.load.MachineValue``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ PATCH = Layout(
     Patch,
     Struct("address" / Int32ul, "base" / Int32ul, "factor" / Int32ul, "value" / Int32ul),
     hex={"address"},
+    telling={"address", "value"},
+    meanings={"value": choice_names(MACHINE_VALUES)},
 )
 
 
@@ -148,7 +154,7 @@ def build(load_list: LoadList) -> bytes:
     items, strings = b"", b""
     for name, item in load_list.items:
         items += ITEM.build(replace(item, name=names + len(strings)))
-        strings += name.encode("ascii", "replace")[:64] + b"\0"
+        strings += name.encode("ascii", "replace")[:NAME_SIZE] + b"\0"
     body = items + b"".join(PATCH.build(patch) for patch in load_list.patches) + strings
     size = HEAD.size + len(body)
     if size > MAX_SIZE:

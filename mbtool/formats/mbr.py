@@ -144,13 +144,14 @@ def node(source: Source) -> Node:
         Field("signature", Hex(0xAA55), 510, 2, "", sector[510:]),
     )
     children = []
+    size = source.known_size
     for number, entry in enumerate(mbr.partitions):
         if entry.os_type == 0 and entry.size_in_lba == 0:
             continue
         at = TABLE + 16 * number
         problems: tuple[Finding, ...] = ()
         end = (entry.starting_lba + entry.size_in_lba) * SECTOR
-        if entry.os_type != PROTECTIVE and end > source.size:
+        if entry.os_type != PROTECTIVE and size is not None and end > size:
             problems = (
                 Finding(
                     "MBR-PAST-END",
@@ -158,7 +159,7 @@ def node(source: Source) -> Node:
                     f"partition {number + 1} ends past the end of the disk",
                     "size_in_lba",
                     12,
-                    f"at most {source.size} bytes",
+                    f"at most {size} bytes",
                     f"{end}",
                 ),
             )

@@ -10,7 +10,7 @@ import pytest
 
 from mbtool.disk.esp import EspPlan, plan_esp
 from mbtool.errors import InputError
-from mbtool.formats import fat
+from mbtool.formats import fat, fat_files
 from mbtool.source import MIB, open_file
 
 _random = random.Random(1)
@@ -66,7 +66,7 @@ def test_mtools_reads_every_file_back(image, tool):
 def test_own_reader_finds_every_file_contiguous(image):
     with open_file(image) as source:
         volume = fat.open_volume(source)
-        found = {file.path: file for file in fat.files(source, volume)}
+        found = {file.path: file for file in fat_files.files(source, volume)}
         for name, data in FILES.items():
             file = found[f"/{name}"]
             assert len(file.runs) == (1 if data else 0)
@@ -112,4 +112,4 @@ def test_damaged_volumes_end_in_one_error_or_a_reason(image):
             broken[offset] = value
             source = BytesSource(bytes(broken))
             if not fat.reject(source):
-                list(fat.files(source, fat.open_volume(source)))
+                list(fat_files.files(source, fat.open_volume(source)))

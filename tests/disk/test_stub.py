@@ -14,7 +14,7 @@ import mbtool.disk
 from mbtool.errors import FormatError
 from mbtool.formats import load_list
 from mbtool.formats.load_list import EntryState, Item, LoadList, Patch
-from mbtool.plan.load import MapShape
+from mbtool.plan.load import MachineValue, MapShape
 
 STUB = Path(mbtool.disk.__file__).parent / "stub"
 
@@ -47,8 +47,9 @@ lists = st.builds(
 )
 
 
-def test_every_shape_of_the_memory_map_has_a_name():
+def test_every_map_shape_and_machine_value_has_a_name():
     assert set(load_list.MAP_SHAPES) == set(MapShape)
+    assert set(load_list.MACHINE_VALUES) == set(MachineValue)
 
 
 @given(lists)
