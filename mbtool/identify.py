@@ -8,13 +8,13 @@ and ``inspect(source, context) -> Node`` (the node placed at 0).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
 from mbtool.errors import UnknownFormatError
 from mbtool.formats.context import Context
 from mbtool.model import Node
+from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
 
 HEAD = 0x8010
@@ -44,7 +44,7 @@ def anything(head: bytes) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Format:
     """A kind of image, where its module is and a quick test of the first HEAD bytes (may say yes too often)."""
 

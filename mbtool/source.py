@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mbtool.errors import FormatError, InputError, LimitError, MbtoolError
+from mbtool.record import record
 
 MIB = 1 << 20
 RATIO_GRACE = 128 * MIB
@@ -23,7 +24,7 @@ GRAIN = 4096
 """Least that a piece of output counts (bytes): millions of tiny pieces cost time too."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What one image may cost: decompressed bytes in total, their ratio to the packed bytes, nesting depth.
 

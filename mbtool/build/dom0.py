@@ -7,7 +7,7 @@ initrd's size, command lines, dom0_mem, version ──┴─plan──▶ Plan �
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from mbtool.build.kernel import open_kernel
@@ -19,13 +19,14 @@ from mbtool.plan.machine import Machine
 from mbtool.plan.memory import PAGE_SHIFT
 from mbtool.plan.pv_dom0 import Plan
 from mbtool.plan.xen_versions import XenVersion
+from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
 
 DEFAULT_NR_PAGES = 512 << 20 - PAGE_SHIFT
 """dom0's pages when nobody says how many: 512 MiB. A host would decide by its memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What is asked for. Addresses in bytes; None: not given."""
 
@@ -42,7 +43,7 @@ class Request:
     limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Planned:
     """``assumptions``: what nobody said and was taken for granted, in words."""
 
@@ -50,7 +51,7 @@ class Planned:
     assumptions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Xen:
     version: XenVersion
     debug: bool

@@ -9,7 +9,6 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mbtool.build.output import OutputDirectory, Written
 from mbtool.errors import MbtoolError
 from mbtool.model import Hex
 from mbtool.plan import arrangement, p2m, page_tables, pv_dom0
+from mbtool.record import record
 from mbtool.render.json import dumps, value_json
 from mbtool.source import Source, open_file
 
@@ -28,7 +28,7 @@ PAGE_TABLES, P2M, MANIFEST = "pagetables.bin", "p2m.bin", "manifest.json"
 FILES = (LAYOUT_TXT, LAYOUT_JSON, START_INFO, PAGE_TABLES, P2M, MANIFEST)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Built:
     """What was planned, and the files written for it."""
 

@@ -1,31 +1,38 @@
 """From a kernel file to the ELF file in it, the way Xen gets there.
 
 A bzImage's payload, or the file itself, is an ELF file or a compressed one. Xen unpacks it to the end before it
-looks at the ELF file, into as much room as the last four bytes of the payload say.
+looks at the ELF file, into as much room as the last four bytes of the payload say. Here what the builder needs of
+the ELF file is read on the way: one pass, and most of the kernel is never kept.
 Xen: xen/arch/x86/bzimage.c; xen/common/decompress.c, unxz.c, unlz4.c.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from contextlib import suppress
 from struct import unpack_from
 
-from mbtool.errors import FormatError, RefusedError
+from mbtool.errors import FormatError, MbtoolError, RefusedError
 from mbtool.formats import compression
+from mbtool.formats.elf_file import parse_elf
+from mbtool.formats.xen_dom_parms import attempt_derive
 from mbtool.plan.xen_versions import TABLE, XenVersion
+from mbtool.record import record
 from mbtool.source import Budget, Source
 
 HEADER_SIZE = 0x250
 """Bytes that Xen's view of the setup header ends with."""
 MIN_VERSION = 0x0208
 ELF_MAGIC = b"\x7fELF"
+REMEMBERED = 64 * 1024
+"""Reads up to this size are remembered: headers and notes."""
 XZ_CHECK = 7
 XZ_CRC32 = b"\x01"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kernel:
-    """``elf``: the kernel proper, unpacked to its end where it was compressed; ``codec`` is "" where it was not."""
+    """``elf``: the kernel proper, found whole where it was compressed; ``codec`` is "" where it was not."""
 
     elf: Source
     bzimage: bool
@@ -45,11 +52,15 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
     codec = compression.detect(head)
     _refuse_codec(source, codec, head, version)
     assert codec is not None
-    elf = compression.open_stream(payload, budget)
-    elf.drain()
-    if elf.damage is not None:
-        raise elf.damage
-    size = elf.size
+    stream = compression.open_stream(payload, budget)
+    elf = _Remembering(stream)
+    with suppress(MbtoolError):  # whatever is wrong with it, damage to the stream comes first
+        attempt_derive(parse_elf(elf), hvm=False, version=version.release, size=None)
+    stream.forget(sys.maxsize)
+    stream.drain()
+    if stream.damage is not None:
+        raise stream.damage
+    size = stream.size
     word = int.from_bytes(payload.read(payload.size - 4, 4), "little")
     if word != size & 0xFFFFFFFF:
         raise FormatError(
@@ -61,6 +72,37 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
             remedy="" if bzimage else "append the size to the compressed file as 32-bit little-endian number",
         )
     return Kernel(elf, bzimage, codec)
+
+
+class _Remembering(Source):
+    """A stream whose small reads cost nothing the second time, even when the stream has let go of the bytes."""
+
+    streamed = True
+
+    def __init__(self, stream: Source) -> None:
+        self.name = stream.name
+        self._stream = stream
+        self._reads: dict[tuple[int, int], bytes] = {}
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = self._reads.get((offset, size))
+        if data is None:
+            data = self._stream.read(offset, size)
+            if size <= REMEMBERED:
+                self._reads[offset, size] = data
+        return data
+
+    @property
+    def size(self) -> int:
+        return self._stream.size
+
+    @property
+    def at_hand(self) -> int:
+        return self._stream.at_hand
+
+    @property
+    def known_size(self) -> int | None:
+        return self._stream.known_size
 
 
 def _payload(source: Source) -> tuple[Source, bool]:

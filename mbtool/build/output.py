@@ -12,14 +12,14 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from mbtool.errors import InputError
+from mbtool.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Written:
     """A file that was written: ``size`` in bytes."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from typing import cast
 
@@ -16,6 +16,7 @@ from mbtool.errors import FormatError, LimitError, MbtoolError, UnsupportedError
 from mbtool.formats.context import Context
 from mbtool.formats.streams import Codec, MemberStream, Tail
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 from mbtool.source import MIB, Budget, Source
 
 HEAD = 16
@@ -35,7 +36,7 @@ def _module(name: str) -> Callable[[bytes], bool]:
     return lambda head: import_module(f"mbtool.formats.{name}_stream").starts(head)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """A kind of stream and the tests, from the quickest on, that its first bytes pass."""
 

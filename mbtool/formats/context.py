@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mbtool.errors import LimitError, MbtoolError, UnknownFormatError
 from mbtool.model import Field, Finding, Node
+from mbtool.record import record
 from mbtool.source import Budget, Source
 
 Recurse = Callable[[Source, "Context"], Node]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """Passed to every ``inspect``. ``full`` asks for everything, even what needs a stream unpacked to its end."""
 

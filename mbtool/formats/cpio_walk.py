@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mbtool.errors import FormatError, LimitError
 from mbtool.formats.cpio import CRC, HEADER_SIZE, NEWC, PATH_MAX, TRAILER, Header, parse_header
 from mbtool.formats.findings import Findings
 from mbtool.model import Finding, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAX_MEMBERS = 1_000_000
 """Members that are looked at in one archive: real ones have a few thousand."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """A member met on a walk. Offsets in bytes from the start of the source."""
 

@@ -6,8 +6,9 @@ The values of ``struct elf_dom_parms`` (Xen: xen/include/xen/libelf.h), filled a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from mbtool.record import record
 
 
 class PaeMode(StrEnum):
@@ -19,7 +20,7 @@ class PaeMode(StrEnum):
     BIMODAL = "bimodal"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadSegment:
     """A loadable program header: ``p_filesz`` bytes at ``p_offset`` of the file go to ``p_paddr`` (bytes)."""
 
@@ -32,7 +33,7 @@ class LoadSegment:
     p_align: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DomParms:
     """Addresses in bytes; None stands for a note that is absent (Xen's UNSET_ADDR)."""
 

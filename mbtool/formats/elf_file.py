@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from mbtool.errors import FormatError, UnsupportedError
@@ -24,6 +23,7 @@ from mbtool.formats.elf_headers import (
 )
 from mbtool.formats.wire import Layout
 from mbtool.model import Finding, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAX_HEADERS = 65536
@@ -34,7 +34,7 @@ MAX_NAME = 256
 """Bytes of a section name at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ElfFile:
     """An ELF file's headers. ``program_headers`` holds those that are really there; sections are read when asked.
 

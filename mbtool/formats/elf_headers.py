@@ -6,7 +6,6 @@ serves both classes, two layouts say where each field stands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
@@ -21,6 +20,7 @@ from mbtool.formats.elf_names import (
     TYPE_NAMES,
 )
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.record import record
 
 MAGIC = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
@@ -34,7 +34,7 @@ SHN_XINDEX = 0xFFFF
 """``e_shstrndx`` when 16 bits do not suffice: section 0's sh_link has the index."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Ehdr:
     """``Elf32_Ehdr`` (52 bytes) or ``Elf64_Ehdr`` (64 bytes); offsets and sizes in bytes."""
 
@@ -60,7 +60,7 @@ class Ehdr:
     e_shstrndx: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Phdr:
     """``Elf32_Phdr`` (32 bytes) or ``Elf64_Phdr`` (56 bytes): a segment."""
 
@@ -74,7 +74,7 @@ class Phdr:
     p_align: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Shdr:
     """``Elf32_Shdr`` (40 bytes) or ``Elf64_Shdr`` (64 bytes): a section."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from construct import Int32ul, Struct
 
@@ -17,6 +16,7 @@ from mbtool.errors import MbtoolError
 from mbtool.formats.wire import Layout
 from mbtool.formats.xen_notes import XEN_NOTE_NAMES
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAX_NOTES = 65536
@@ -32,7 +32,7 @@ XEN = b"Xen\0"
 ZEROS = re.compile(rb"\0+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Nhdr:
     """``Elf32_Nhdr`` and ``Elf64_Nhdr``, 12 bytes: sizes in bytes without padding."""
 
@@ -44,7 +44,7 @@ class Nhdr:
 NHDR = Layout(Nhdr, Struct("n_namesz" / Int32ul, "n_descsz" / Int32ul, "n_type" / Int32ul), telling={"n_type"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """A note at ``offset`` of the file; ``desc`` holds the bytes of the descriptor at ``desc_offset``.
 

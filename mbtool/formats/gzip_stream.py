@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from construct import Bytes, Int8ul, Int32ul, Struct
 
@@ -13,6 +12,7 @@ from mbtool.errors import FormatError
 from mbtool.formats.streams import Pieces, Tail, decode
 from mbtool.formats.wire import Layout, choice_names, flag_names
 from mbtool.model import Field, Finding, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAGIC = b"\x1f\x8b\x08"
@@ -22,7 +22,7 @@ MAX_TEXT = 4096
 """Bytes of a name or comment that are looked at."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GzipHeader:
     """The fixed part of a member's header. ``mtime`` in seconds since 1970, 0 when unknown."""
 
@@ -33,7 +33,7 @@ class GzipHeader:
     cm: int = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GzipTrailer:
     """What follows a member's data: CRC32 of the content and its size modulo 2**32."""
 

@@ -6,7 +6,6 @@ fields; Xen builds dom0's with version 0 in the space of version 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from construct import Int32ul, Int64ul, Struct
@@ -14,6 +13,7 @@ from construct import Int32ul, Int64ul, Struct
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout, choice_names, flag_names
 from mbtool.model import Finding, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 XEN_HVM_START_MAGIC_VALUE = 0x336EC578
@@ -21,7 +21,7 @@ MAX_ENTRIES = 4096
 """Modules or memory map entries read at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HvmStartInfo:
     """The 40 bytes that every version has."""
 
@@ -34,7 +34,7 @@ class HvmStartInfo:
     rsdp_paddr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemmapPointer:
     """The 16 bytes that version 1 adds."""
 
@@ -43,7 +43,7 @@ class MemmapPointer:
     reserved: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModlistEntry:
     """``hvm_modlist_entry``: a module of ``size`` bytes."""
 
@@ -53,7 +53,7 @@ class ModlistEntry:
     reserved: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemmapEntry:
     """``hvm_memmap_table_entry``: ``size`` bytes of one type."""
 

@@ -6,7 +6,7 @@ arch/x86/include/uapi/asm/bootparam.h (``struct setup_header``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from construct import Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
@@ -14,6 +14,7 @@ from mbtool.errors import FormatError
 from mbtool.formats import linux_boot_names as names
 from mbtool.formats.wire import Layout, choice_names
 from mbtool.model import Field
+from mbtool.record import record
 from mbtool.source import Source
 
 START = 0x1F1
@@ -90,7 +91,7 @@ _COUNTS = {
 """Sizes and numbers; all other fields are addresses, offsets, masks or magics."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetupHeader:
     """``struct setup_header``. Fields that the header's version does not have hold what is in their place.
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
 from enum import StrEnum
 
 from mbtool.errors import FormatError
 from mbtool.formats.linux_boot import SetupHeader
 from mbtool.model import Field, Finding, Hex, Severity
+from mbtool.record import record
 from mbtool.source import BytesSource, Source
 
 SINCE = (2, 8)
@@ -40,7 +40,7 @@ class CrcState(StrEnum):
     ABSENT = "none"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImageCrc:
     """``offset`` (bytes) of the stored CRC, the stored value, and what the file before it gives as it is."""
 

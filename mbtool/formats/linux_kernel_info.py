@@ -8,14 +8,13 @@ arch/x86/boot/compressed/kernel_info.S.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from construct import Bytes, Int32ul, Struct
 
 from mbtool.errors import FormatError
 from mbtool.formats.linux_boot_names import setup_type_name
 from mbtool.formats.wire import Layout
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAGIC = b"LToP"
@@ -25,7 +24,7 @@ MAX_SIZE = 64 * 1024
 """Bytes looked at: a real one has 16."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chunk:
     """One piece of variable size: ``magic`` of four characters, and the data behind magic and size."""
 
@@ -48,7 +47,7 @@ CHUNK = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KernelInfo:
     """``setup_type_max`` is None where the fixed part ends before it.
 
@@ -83,7 +82,7 @@ HEAD = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fixed:
     """What the fixed part has behind its sizes."""
 

@@ -6,13 +6,13 @@ Source: xz, doc/lzma-file-format.txt.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from construct import Int8ul, Int32ul, Int64ul, Struct
 
 from mbtool.formats.streams import MAX_MEMORY, Pieces, Tail, decode
 from mbtool.formats.wire import Layout
 from mbtool.model import Field, Finding
+from mbtool.record import record
 from mbtool.source import Source
 
 MAGIC = b"\x5d\0"
@@ -22,7 +22,7 @@ MAX_SIZE = 1 << 38
 """liblzma takes a larger size as a sign that this is something else."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LzmaHeader:
     """``properties``: (pb * 5 + lp) * 9 + lc. Sizes in bytes; ``unpack_size`` UNKNOWN: a marker ends the data."""
 

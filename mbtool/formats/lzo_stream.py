@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import unpack_from
 
 from mbtool.errors import MbtoolError, UnsupportedError
@@ -15,6 +14,7 @@ from mbtool.formats.gzip_stream import date
 from mbtool.formats.streams import MAX_BLOCKS, Pieces, Tail, cut_short, damaged
 from mbtool.formats.wire import Meaning, choice_names, flag_names
 from mbtool.model import Field, Finding, Hex, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAGIC = b"\x89LZO\0\r\n\x1a\n"
@@ -45,7 +45,7 @@ FLAG_BITS, SYSTEM_SHIFT = 0x3FFF, 24
 METHODS = {1: "LZO1X-1", 2: "LZO1X-1(15)", 3: "LZO1X-999"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Header:
     """An lzop header: its fields, its size in bytes, and whether its checksum is right."""
 
@@ -56,7 +56,7 @@ class Header:
     sound: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A block's header: where its data starts, sizes in bytes, checksums of the unpacked data if stored."""
 

@@ -12,7 +12,6 @@ fields, flag bit 2 the video fields, which always lie at offset 32::
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from construct import Int32ul, Struct
 
@@ -21,6 +20,7 @@ from mbtool.formats.multiboot_placement import placement_findings
 from mbtool.formats.multiboot_search import KNOWN_FLAGS, MULTIBOOT1
 from mbtool.formats.wire import Layout, choice_names, flag_names
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 
 MAGIC = MULTIBOOT1.magic
 SEARCH_LIMIT = MULTIBOOT1.limit
@@ -36,7 +36,7 @@ REQUIRED = 0xFFFF
 """Of these bits a loader must know each that is set; the upper ones it may ignore."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AddressFields:
     """Where the image goes and starts (physical addresses), in place of what its file format says.
 
@@ -50,7 +50,7 @@ class AddressFields:
     entry_addr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VideoFields:
     """The graphics mode the image would like; 0 in width, height (pixels or characters), depth (bits): any."""
 
@@ -60,7 +60,7 @@ class VideoFields:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Multiboot1Header:
     """``addresses`` go with flag bit 16, ``video`` with flag bit 2; the checksum follows from the flags."""
 

@@ -7,7 +7,7 @@ optional bit is clear must be understood by the loader, else it refuses the imag
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from construct import Int32ul, Struct
@@ -19,6 +19,7 @@ from mbtool.formats.multiboot_placement import placement_findings
 from mbtool.formats.multiboot_search import MULTIBOOT2
 from mbtool.formats.wire import Layout, choice_names
 from mbtool.model import Finding, Node, Severity
+from mbtool.record import record
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ I386, MIPS32 = 0, 4
 ARCHITECTURES = {I386: "i386, 32-bit protected mode", MIPS32: "MIPS, 32-bit"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Multiboot2Header:
     """``tags`` without the end tag; ``rest`` are bytes after it that the header's length still covers."""
 

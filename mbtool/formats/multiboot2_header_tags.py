@@ -6,7 +6,6 @@ Multiboot2 Specification 2.0, section "OS image format", and the numbers and lay
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from construct import Int16ul, Int32ul, Struct
@@ -15,6 +14,7 @@ from mbtool.errors import FormatError
 from mbtool.formats.multiboot2_tags import Chain, TagHead, TagType, Tail
 from mbtool.formats.wire import Layout, choice_names, flag_names
 from mbtool.model import Field
+from mbtool.record import record
 
 T = TypeVar("T")
 
@@ -62,14 +62,14 @@ INFO_NAMES = {
 """What the tags of the boot information are called: here because a header can ask for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InformationRequest:
     """The information tags that the image asks for, by type."""
 
     mbi_tag_types: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """Where the image goes (physical addresses), in place of what its file format says.
 
@@ -83,35 +83,35 @@ class Address:
     bss_end_addr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EntryAddress:
     """Physical address at which to start the image."""
 
     entry_addr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EntryAddressEfi32:
     """Entry point on EFI i386 when boot services are kept."""
 
     entry_addr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EntryAddressEfi64:
     """Entry point on EFI amd64 when boot services are kept."""
 
     entry_addr: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConsoleFlags:
     """Bit 0: a console is required; bit 1: the image can do EGA text."""
 
     console_flags: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreferredFramebuffer:
     """The graphics mode the image would like; 0 in width, height (pixels or characters), depth (bits): any."""
 
@@ -120,17 +120,17 @@ class PreferredFramebuffer:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModuleAlign:
     """Modules must be page-aligned."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EfiBootServices:
     """The image can start with EFI boot services still running."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Relocatable:
     """The image may be loaded anywhere in [min_addr, max_addr] at multiples of ``align`` bytes.
 

@@ -14,12 +14,12 @@ bytes after what the specification describes stay in ``Tag.rest``; both are buil
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ MAX_TAGS = 4096
 """A chain of more tags is refused. A header has room for fewer; no loader passes so many."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TagHead:
     """What every tag begins with; the flags exist in header tags only."""
 
@@ -39,7 +39,7 @@ class TagHead:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnknownTag:
     """A tag of a type that is not in the specification: its body as it is."""
 
@@ -47,7 +47,7 @@ class UnknownTag:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tag:
     """One tag of a chain: what it says, its flags (header only), and bytes after what the specification knows."""
 

@@ -5,12 +5,11 @@ Sources: Multiboot Specification 0.6.96 and Multiboot2 Specification 2.0, sectio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
 
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout
+from mbtool.record import record
 
 MEMORY_TYPES = {
     1: "available RAM",
@@ -27,7 +26,7 @@ def memory_type(value: int) -> str:
     return MEMORY_TYPES.get(value, "reserved (unknown type)")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BasicMemory:
     """Lower memory (from 0) and upper memory (from 1 MiB up to the first hole), in KiB."""
 
@@ -35,7 +34,7 @@ class BasicMemory:
     mem_upper: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApmTable:
     """The Advanced Power Management BIOS interface: segments, their lengths, the entry point's offset."""
 
@@ -68,7 +67,7 @@ APM_TABLE = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VbeInfo:
     """The VESA BIOS Extension blocks: ``vbe_control_info`` is 512 bytes, ``vbe_mode_info`` 256."""
 
@@ -106,7 +105,7 @@ VBE_INFO = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RgbInfo:
     """Where each colour lies in a pixel: lowest bit and number of bits (framebuffer type 1)."""
 
@@ -131,7 +130,7 @@ RGB_INFO = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Palette:
     """The colours of an indexed framebuffer (type 0), each as (red_value, green_value, blue_value)."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from struct import iter_unpack, unpack_from
 
 from construct import Bytes, Int16ul, Int32ul, Struct
@@ -19,6 +18,7 @@ from mbtool.formats.pe_sections import Section, rva_to_offset
 from mbtool.formats.pe_wire import DataDirectory
 from mbtool.formats.wire import Layout, choice_names
 from mbtool.model import Field, Finding, Hex, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAX_RELOCATIONS = 4 << 20
@@ -27,7 +27,7 @@ MAX_DEBUG_ENTRIES = 64
 MAX_NAME = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DebugEntry:
     """``IMAGE_DEBUG_DIRECTORY``, 28 bytes."""
 
@@ -61,7 +61,7 @@ DEBUG_ENTRY = Layout(
 CODEVIEW_TYPE = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CodeView:
     """The head of a CodeView record (``CV_INFO_PDB70``), 24 bytes; a file name follows."""
 

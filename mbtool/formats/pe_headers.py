@@ -5,7 +5,7 @@ Source: Microsoft "PE Format", section "File Headers".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mbtool.errors import FormatError
 from mbtool.formats import pe_names
@@ -24,6 +24,7 @@ from mbtool.formats.pe_wire import (
 )
 from mbtool.formats.wire import Layout
 from mbtool.model import Finding, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 PE_SIGNATURE = b"PE\0\0"
@@ -34,7 +35,7 @@ MAX_SECTIONS = 1024
 """More sections than this are not looked at: a boot image has a dozen, Windows stops at 96."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeHeaders:
     """All headers of an image. ``optional`` is None when it is missing or of an unknown kind."""
 

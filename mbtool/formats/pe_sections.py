@@ -7,13 +7,13 @@ MdePkg/Library/BasePeCoffLib (PeCoffLoaderGetPeHeader, PeCoffLoaderLoadImage).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from mbtool.formats import pe_names
 from mbtool.formats.pe_headers import PeHeaders
 from mbtool.formats.pe_wire import SECTION_HEADER, SectionHeader
 from mbtool.model import Field, Finding, Hex, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 SYMBOL_SIZE = 18
@@ -21,7 +21,7 @@ SYMBOL_SIZE = 18
 MAX_NAME = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Section:
     """A section with its name resolved; offsets and sizes in bytes."""
 

@@ -7,7 +7,7 @@ Source: Microsoft "PE Format", "The Attribute Certificate Table"; UEFI Specifica
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from construct import Int16ul, Int32ul, Struct
 
@@ -19,6 +19,7 @@ from mbtool.formats.pe_names import CERTIFICATE_TABLE
 from mbtool.formats.pe_sections import Section
 from mbtool.formats.wire import Layout, choice_names
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 MAX_SIGNATURES = 64
@@ -26,7 +27,7 @@ MAX_SIZE = 1 << 20
 """Bytes read of one signature: real ones have a few thousand."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WinCertificate:
     """``WIN_CERTIFICATE``: 8 bytes before each entry of the table; entries start at multiples of 8."""
 

@@ -5,16 +5,16 @@ Source: Microsoft "PE Format", sections "MS-DOS Stub", "COFF File Header", "Opti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
 from mbtool.formats import pe_names
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DosHeader:
     """``IMAGE_DOS_HEADER``, 64 bytes. In a bzImage all but the first and last field is real-mode code."""
 
@@ -67,7 +67,7 @@ DOS_HEADER = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CoffHeader:
     """``IMAGE_FILE_HEADER``, 20 bytes, after the PE signature."""
 
@@ -101,7 +101,7 @@ COFF_HEADER = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OptionalHeader:
     """``IMAGE_OPTIONAL_HEADER`` up to its data directories: 96 bytes in PE32, 112 in PE32+."""
 
@@ -211,7 +211,7 @@ OPTIONAL_HEADER_32 = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DataDirectory:
     """``IMAGE_DATA_DIRECTORY``, 8 bytes: an RVA (a file offset for the certificate table) and a size in bytes."""
 
@@ -224,7 +224,7 @@ DATA_DIRECTORY = Layout(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SectionHeader:
     """``IMAGE_SECTION_HEADER``, 40 bytes."""
 

@@ -7,13 +7,13 @@ Format" (SpcIndirectDataContent). Only read, never trusted: nothing here checks 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
 from mbtool.errors import FormatError
 from mbtool.formats import der
 from mbtool.formats.der import Element, context
+from mbtool.record import record
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """An X.509 certificate inside the signature; ``offset`` and ``size`` in bytes from the SignedData's start."""
 
@@ -60,7 +60,7 @@ class Certificate:
     not_after: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signer:
     """Who signed: the certificate's issuer and serial number (hexadecimal), the digest signed, when (or "")."""
 
@@ -70,7 +70,7 @@ class Signer:
     signing_time: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignedData:
     """An Authenticode signature: the digest that the image is to have, and who says so."""
 

@@ -7,7 +7,6 @@ gets the compat layout of the same structure. dom0 finds its console in a ``dom0
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from construct import Bytes, Int32ul, Int64ul, Padding, Struct
@@ -16,6 +15,7 @@ from mbtool.errors import FormatError
 from mbtool.formats import vga_console
 from mbtool.formats.wire import Layout, flag_names
 from mbtool.model import Field, Finding, Node, Severity
+from mbtool.record import record
 from mbtool.source import Source
 
 PAGE = 4096
@@ -43,7 +43,7 @@ _FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartInfo:
     """``struct start_info``, either width. ``console`` holds the union's bytes after its first two words."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from mbtool.errors import FormatError, LimitError, MbtoolError
 from mbtool.model import Field, Finding
+from mbtool.record import record
 from mbtool.source import MIB, Budget, Source, StreamSource
 
 PIECE = MIB
@@ -30,7 +30,7 @@ Pieces = Iterator[tuple[bytes, int]]
 """Decompressed bytes, and the offset up to which the packed bytes were used. The last one has the exact end."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tail:
     """What can be told of a stream's end without unpacking: each None when it cannot.
 

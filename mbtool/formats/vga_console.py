@@ -5,14 +5,13 @@ Xen: xen/include/public/xen.h. The first byte is the type; what follows from off
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Padding, Struct
 
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VgaTextMode:
     """``text_mode_3``: sizes in characters, font height in scan lines."""
 
@@ -25,7 +24,7 @@ class VgaTextMode:
     rest: bytes = bytes(26)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VgaLfb:
     """``vesa_lfb``: a linear frame buffer. ``lfb_size`` in units of 64 KiB; colours: position and size in bits."""
 

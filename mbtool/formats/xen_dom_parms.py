@@ -11,8 +11,6 @@ libelf-dominfo.c (elf_xen_parse, elf_xen_note_check, elf_xen_addr_calc_check); t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mbtool.errors import RefusedError
 from mbtool.formats.dom_parms import DomParms, LoadSegment
 from mbtool.formats.elf_file import ElfFile, parse_elf
@@ -26,6 +24,7 @@ from mbtool.formats.xen_refusals import (
     note_refusal,
     table_refusal,
 )
+from mbtool.record import record
 from mbtool.source import Source
 
 
@@ -60,7 +59,7 @@ def derive(
     return parms
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """What libelf derives, and why it then refuses the kernel (None when it does not)."""
 

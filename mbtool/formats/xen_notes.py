@@ -5,8 +5,9 @@ Source: xen/include/public/elfnote.h, features.h; decoding: xen/common/libelf/li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
+
+from mbtool.record import record
 
 
 class XenNote(IntEnum):
@@ -56,7 +57,7 @@ class Form(Enum):
     FEATURES = "feature names"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoteKind:
     """What a note type means: ``words`` for people, ``telling`` when it is worth showing unasked."""
 

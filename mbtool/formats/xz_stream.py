@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from construct import Bytes, Int8ul, Int32ul, Struct
 
@@ -15,6 +14,7 @@ from mbtool.errors import FormatError
 from mbtool.formats.streams import MAX_MEMORY, Pieces, Tail, decode
 from mbtool.formats.wire import Layout, choice_names
 from mbtool.model import Field, Finding
+from mbtool.record import record
 from mbtool.source import MIB, Source
 
 MAGIC, FOOTER_MAGIC = b"\xfd7zXZ\0", b"YZ"
@@ -37,7 +37,7 @@ FILTERS = {
 LZMA2 = 0x21
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamHeader:
     """The 12 bytes at a stream's start. ``check``: what guards the content of a block."""
 
@@ -45,7 +45,7 @@ class StreamHeader:
     reserved: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamFooter:
     """The 12 bytes at a stream's end. The index in front of it takes (``backward_size`` + 1) * 4 bytes."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mbtool.errors import LimitError, MbtoolError, UnsupportedError
 from mbtool.formats.streams import MAX_BLOCKS, MAX_MEMORY, Pieces, Tail, decode, skip, skippable
 from mbtool.model import Field, Finding, Hex
+from mbtool.record import record
 from mbtool.source import Source
 
 MAGIC = b"\x28\xb5\x2f\xfd"
@@ -17,7 +17,7 @@ RLE = 1
 """A block type: one byte is stored, however large the block."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FrameHeader:
     """A frame's header (3.1.1.1) of ``size`` bytes. Sizes in bytes, ``frame_content_size`` None if not stored."""
 

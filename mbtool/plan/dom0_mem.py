@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from mbtool.errors import InputError
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan.memory import PAGE_SHIFT, TOP, up
+from mbtool.record import record
 
 LONG_MAX = (1 << 63) - 1
 RESERVE = 128 << (20 - PAGE_SHIFT)
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]*)|(?P<decimal
 _UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Amount:
     """``<size>``, ``<frac>%`` or ``<size>+<frac>%``, with ``-``: that much less than what is available."""
 
@@ -46,7 +47,7 @@ class Amount:
         return (avail - pages if self.minus else pages) % TOP
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dom0Mem:
     """``dom0_mem=[min:<amount>,][max:<amount>,][<amount>]``."""
 

@@ -5,18 +5,17 @@ A plan takes them as inputs. Those left out get the default stated here, that of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mbtool.errors import InputError
 from mbtool.formats import vga_console
 from mbtool.plan.memory import PAGE, Range, up
+from mbtool.record import record
 
 DEFAULT_ALLOC_BASE = 0x3000_0000
 DEFAULT_INITRD_END = 0x3FA0_0000
 """Where Xen puts dom0's block and the end of the initrd on a QEMU q35 machine with 1 GiB."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Machine:
     """What the images do not decide: addresses in bytes. None: a default, see ``place``."""
 

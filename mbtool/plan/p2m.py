@@ -10,17 +10,17 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mbtool.plan.memory import PAGE_SHIFT
 from mbtool.plan.pv_dom0 import Plan
+from mbtool.record import record
 
 INVALID_P2M_ENTRY = (1 << 64) - 1
 BLOCK = 1 << 17
 """Entries written at a time: 1 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """``count`` pages from ``pfn`` on have the frames ``mfn``, ``mfn + step``, …"""
 

@@ -7,10 +7,9 @@ only the machine knows. Xen: xen/arch/x86/pv/dom0_build.c, ``setup_pv_physmap`` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, down, up
 from mbtool.plan.pv_space import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
+from mbtool.record import record
 
 TABLE_FLAGS = 0x067
 """P, RW, US, A, D: an entry that points to a table."""
@@ -19,7 +18,7 @@ LEAF_FLAGS = 0x0010_0000_0000_0067
 PSE = 0x080
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hook:
     """An entry that lands in a table of the initial mapping: what it maps begins at ``va``."""
 
@@ -29,7 +28,7 @@ class Hook:
     flags: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class P2mMap:
     """``frames``: pages taken, tables and P2M together; ``pages_needed``: what dom0 must have at least for it."""
 

@@ -14,13 +14,13 @@ import itertools
 import sys
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, down
 from mbtool.plan.p2m import initial_runs
 from mbtool.plan.p2m_map import TABLE_FLAGS
 from mbtool.plan.pv_dom0 import Plan
 from mbtool.plan.pv_space import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
+from mbtool.record import record
 
 ENTRIES = 512
 PAGE_FLAGS = 0x0010_0000_0000_0027
@@ -32,7 +32,7 @@ VA_MASK = (1 << 48) - 1
 """The part of a virtual address that selects table entries."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stretch:
     """Pages of the initial mapping whose entries count upwards: page numbers from v_start, first entry."""
 

@@ -9,8 +9,6 @@ default. Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mbtool.errors import InputError, RefusedError
 from mbtool.formats import pv_start_info, vga_console
 from mbtool.formats.dom_parms import DomParms, PaeMode
@@ -23,6 +21,7 @@ from mbtool.plan.p2m_map import P2mMap
 from mbtool.plan.pv_limits import MAX_PAGES, place_p2m, refuse_kernel, refuse_load, refuse_space, too_small
 from mbtool.plan.pv_space import Space, lay_out, pages_needed
 from mbtool.plan.xen_versions import XenVersion
+from mbtool.record import record
 
 XENFEAT_SUPERVISOR_MODE_KERNEL = 3
 
@@ -30,7 +29,7 @@ EFLAGS = 0x202
 CS, SS = 0xE033, 0xE02B
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """Virtual ranges are in ``space``, machine ranges in ``alloc`` and ``initrd``."""
 

@@ -14,11 +14,10 @@ Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` (4.14 to 4.22 alike).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mbtool.formats import pv_start_info, vga_console
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan.memory import PAGE, Range, order_of, pages_of, slots, up
+from mbtool.record import record
 
 L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT = 12, 21, 30, 39
 """What one entry of a table at that level maps, as a power of two."""
@@ -26,7 +25,7 @@ V_END_ALIGN = 4 << 20
 PADDING = 512 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Space:
     """Virtual ranges; ``initrd`` and ``p2m`` are None when they are not in the initial mapping."""
 

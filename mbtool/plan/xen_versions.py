@@ -6,9 +6,10 @@ Read from Xen's release tags 4.14.0 to 4.22.0; the columns name the file that ch
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mbtool.errors import InputError, UnsupportedError
+from mbtool.record import record
 
 CODECS_4_14 = frozenset({"gzip", "bzip2", "xz", "lzma", "lzo", "lz4"})
 CODECS_4_15 = CODECS_4_14 | {"zstd"}
@@ -17,7 +18,7 @@ PM_CX, PM_PX = 1, 2
 """Bits of ``xen_processor_pmbits`` (xen/include/public/platform.h): Xen manages C-states, P-states."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class XenVersion:
     """One release's behaviour."""
 

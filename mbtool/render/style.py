@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TextIO
 
+from mbtool.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Style:
     """How to write to one stream: ``colour`` for ANSI attributes, ``unicode`` for box-drawing characters."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from mbtool.model import Field, Finding, Hex, Node, Severity, Value
+from mbtool.record import record
 from mbtool.render.style import Style, human_size, printable
 
 INLINE = 4
@@ -22,7 +22,7 @@ def tree_lines(node: Node, style: Style, *, every_field: bool = False) -> Iterat
     return _Tree(style, every_field).lines(node, "", "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Tree:
     style: Style
     every_field: bool
