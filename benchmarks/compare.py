@@ -51,13 +51,20 @@ def run(comparison: Comparison, rounds: int) -> Outcome:
 def _timed(command: Command) -> tuple[float, int]:
     """Wall seconds and peak resident bytes of one run; RuntimeError when the command fails."""
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+    ) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     took = time.perf_counter() - begin
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}")
     return took, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _environment() -> dict[str, str]:
+    """As installed programs run: with compiled modules, which a source tree may be told not to keep."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def floor_peak() -> int:
