@@ -46,8 +46,8 @@ def find(source: Source, start: int, stop: int) -> Node | None:
     place = _config_place(source, start, stop)
     if place is None:
         size = source.known_size
-        part = "" if size is not None and stop >= size else f"none in the {stop - start} bytes that were looked at"
-        fields.append(Field("embedded_config", None if part else False, meaning=part))
+        part = "" if size is not None and stop >= size else f"not in the {stop - start} bytes that were looked at"
+        fields.append(Field("embedded_config", None if part else False, meaning=part, telling=True))
         return Node("linux-kernel", start, stop - start, tuple(fields))
     begin, length, whole = place
     fields.append(Field("embedded_config", True, begin - start, length, f"gzip, {length} bytes", telling=True))
