@@ -41,7 +41,7 @@ from mbtool.formats import gpt
 from mbtool.source import MIB, read_file
 
 MAX_MANIFEST = MIB
-BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd", "efi-stub")
+BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd")
 BOOT_TEXTS = ("cmdline", "xen-cmdline")
 TYPES = {"linux": gpt.LINUX_DATA, "esp": gpt.ESP}
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -131,7 +131,6 @@ def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> Bo
         initrd=path("initrd"),
         xen=path("xen"),
         xen_efi=path("xen-efi"),
-        efi_stub=path("efi-stub"),
         modules=overrides.get("modules") or modules,
         cmdline=value(manifest.boot, "cmdline", ""),
         xen_cmdline=value(manifest.boot, "xen-cmdline", ""),
@@ -184,7 +183,6 @@ def dump(boot: BootSet) -> str:
 
     text = "[boot]\n" + line("xen", name(boot.xen)) + line("xen-efi", name(boot.xen_efi))
     text += line("kernel", name(boot.kernel)) + line("initrd", name(boot.initrd))
-    text += line("efi-stub", name(boot.efi_stub))
     text += line("cmdline", boot.cmdline) + line("xen-cmdline", boot.xen_cmdline)
     if boot.modules:
         modules = [f"{{ file = {_quoted(m.path.name)}, cmdline = {_quoted(m.cmdline)} }}" for m in boot.modules]

@@ -32,10 +32,6 @@ def build_disk(
     xen_cmdline: Annotated[
         str | None, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")
     ] = None,
-    efi_stub: Annotated[
-        Path | None,
-        typer.Option("--efi-stub", metavar="FILE", help="systemd's stub: makes Linux start on UEFI as well."),
-    ] = None,
     size: Annotated[
         str | None, typer.Option("--size", metavar="SIZE", help="Least size of the ESP (K, M, G); it grows to fit.")
     ] = None,
@@ -70,7 +66,6 @@ def build_disk(
         "xen-efi": xen_efi,
         "kernel": kernel,
         "initrd": initrd,
-        "efi-stub": efi_stub,
         "cmdline": cmdline,
         "xen-cmdline": xen_cmdline,
         "modules": modules,

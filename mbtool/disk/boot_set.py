@@ -35,8 +35,6 @@ class BootSet:
     initrd: Path | None = None
     xen: Path | None = None
     xen_efi: Path | None = None
-    efi_stub: Path | None = None
-    """systemd's stub, to make a unified kernel image of a Linux kernel."""
     modules: Sequence[Module] = ()
     cmdline: str = ""
     xen_cmdline: str = ""
