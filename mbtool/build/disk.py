@@ -8,10 +8,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mbtool.build import disk_format
 from mbtool.build.disk_manifest import dump
 from mbtool.build.output import open_output, write_file
 from mbtool.disk.boot_set import BootSet, request
-from mbtool.disk.image import plan_disk, write_disk
+from mbtool.disk.content import copy_content, file_content
+from mbtool.disk.image import DiskPlan, plan_disk, write_disk
 from mbtool.errors import InputError, MbtoolError
 
 
@@ -43,18 +45,32 @@ def build_disk(boot: BootSet, output: Path, *, force: bool, verify: bool = False
     plan = plan_disk(wanted)
     description = Path(f"{output}.toml")
     with open_output(output, force=force) as fd:
-        write_disk(plan, fd)
+        _write(plan, boot, fd, output)
         if verify:
-            _verify(boot, fd)
+            _verify(boot, fd, output)
             notes.append("built twice, with the same bytes both times")
         write_file(description, dump(boot).encode(), force=True)
     return BuiltDisk(output, plan.size, tuple(notes))
 
 
-def _verify(boot: BootSet, fd: int) -> None:
+def _write(plan: DiskPlan, boot: BootSet, fd: int, output: Path) -> None:
+    """The disk in the format that is asked for; other programs work in a directory beside ``output``."""
+    if boot.format not in disk_format.FORMATS:
+        write_disk(plan, fd)
+        return
+    disk_format.program()  # refuse before the work
+    with tempfile.TemporaryDirectory(prefix=".mbtool-", dir=output.parent) as work:
+        raw, target = Path(work) / f"{output.name}.raw", Path(work) / output.name
+        with raw.open("x+b") as file:
+            write_disk(plan, file.fileno())
+        disk_format.convert(raw, target, disk_format.FORMATS[boot.format], boot.mtime)
+        copy_content(file_content(target), fd, 0)
+
+
+def _verify(boot: BootSet, fd: int, output: Path) -> None:
     wanted, _ = request(boot)
     with tempfile.TemporaryFile() as second:
-        write_disk(plan_disk(wanted), second.fileno())
+        _write(plan_disk(wanted), boot, second.fileno(), output)
         if _digest(fd) != _digest(second.fileno()):
             raise MbtoolError("not reproducible: a second build gave other bytes", remedy="please report this")
 

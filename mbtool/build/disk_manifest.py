@@ -12,6 +12,7 @@
     [disk]
     label = "MYXEN"
     esp-size = "64M"
+    format = "qcow2"              # raw (the default), qcow2, vmdk, vhd
 
     [[file]]                      # further files for the ESP
     path = "loader/notes.txt"
@@ -28,11 +29,12 @@ from __future__ import annotations
 import re
 import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbtool.build import disk_format
 from mbtool.disk.boot_set import BootSet, Module
 from mbtool.disk.content import FileSlice, file_content
 from mbtool.disk.image import Partition
@@ -44,6 +46,7 @@ MAX_MANIFEST = MIB
 BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd")
 BOOT_TEXTS = ("cmdline", "xen-cmdline")
 TYPES = {"linux": gpt.LINUX_DATA, "esp": gpt.ESP}
+DISK_FORMATS = ("raw", *disk_format.FORMATS)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -70,7 +73,7 @@ def load(path: Path) -> Manifest:
         raise InputError(f"is no TOML file: {error}", source=str(path)) from error
     shape: dict[str, dict[str, Any]] = {
         "boot": {**dict.fromkeys((*BOOT_PATHS, *BOOT_TEXTS), str), "modules": list},
-        "disk": {"label": str, "esp-size": (str, int), "source-date-epoch": int},
+        "disk": {"label": str, "esp-size": (str, int), "format": str, "source-date-epoch": int},
         "file": {"path": str, "source": str},
         "partition": {"name": str, "source": str, "size": (str, int), "type": str},
     }
@@ -150,7 +153,14 @@ def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> Bo
         label=value(manifest.disk, "label", "MBTOOL"),
         mtime=mtime or manifest.disk.get("source-date-epoch", 0),
         esp_size=parse_size(value(manifest.disk, "esp-size", 0), "esp-size"),
+        format=_one_of("disk.format", value(manifest.disk, "format", "raw"), DISK_FORMATS),
     )
+
+
+def _one_of(what: str, text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise InputError(f"{what}: unknown", expected=", ".join(known), found=repr(text))
+    return text
 
 
 def parse_size(text: str | int, what: str) -> int:
@@ -188,7 +198,7 @@ def dump(boot: BootSet) -> str:
         modules = [f"{{ file = {_quoted(m.path.name)}, cmdline = {_quoted(m.cmdline)} }}" for m in boot.modules]
         text += f"modules = [{', '.join(modules)}]\n"
     text += "\n[disk]\n" + line("label", boot.label) + line("esp-size", boot.esp_size)
-    text += line("source-date-epoch", boot.mtime)
+    text += line("format", boot.format if boot.format != "raw" else "") + line("source-date-epoch", boot.mtime)
     for target, path in boot.files:
         text += "\n[[file]]\n" + line("path", target) + line("source", path.name)
     for partition in boot.partitions:

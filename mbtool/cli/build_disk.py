@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Format(StrEnum):
+    """What an image file is; see ``mbtool.build.disk_manifest.DISK_FORMATS``."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHD = "vhd"
 
 
 def build_disk(
@@ -36,6 +46,12 @@ def build_disk(
         str | None, typer.Option("--size", metavar="SIZE", help="Least size of the ESP (K, M, G); it grows to fit.")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="The ESP's label.")] = None,
+    format: Annotated[  # noqa: A002
+        Format | None,
+        typer.Option(
+            "--format", help="What FILE is: a raw disk, or one for a hypervisor (by qemu-img).", show_default="raw"
+        ),
+    ] = None,
     verify_reproducible: Annotated[
         bool, typer.Option("--verify-reproducible", help="Build it twice and compare.")
     ] = False,
@@ -50,6 +66,7 @@ def build_disk(
     Examples:
       mbtool build-disk --xen xen.gz --kernel vmlinuz --initrd initrd.img -o disk.img
       mbtool build-disk --kernel kernel.elf --module data.bin:'first module' -o disk.img
+      mbtool build-disk image.toml --format qcow2 -o disk.qcow2
       SOURCE_DATE_EPOCH=0 mbtool build-disk image.toml --verify-reproducible -o disk.img
     """
     from mbtool.build import disk, disk_manifest
@@ -71,6 +88,7 @@ def build_disk(
         "modules": modules,
         "esp-size": size,
         "label": label,
+        "format": format and format.value,
     }
     boot = disk_manifest.boot_set(described, overrides, disk.source_date_epoch())
     built = disk.build_disk(boot, output, force=force, verify=verify_reproducible)

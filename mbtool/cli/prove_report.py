@@ -59,7 +59,7 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
 
 def _boot(machine: Machine, what: Target, timeout: float) -> Run:
     bus = "cdrom" if what.cdrom and machine.bus == "ahci" else machine.bus
-    drive = drive_arguments(what.image, bus)
+    drive = drive_arguments(what.image, bus, what.driver)
     show = _Progress(sys.stderr) if sys.stderr.isatty() else None
     try:
         return boot(

@@ -44,6 +44,8 @@ class BootSet:
     label: str = "MBTOOL"
     mtime: int = 0
     esp_size: int = 0
+    format: str = "raw"
+    """What the disk is written as: raw, or one of ``mbtool.build.disk_format``."""
 
 
 @dataclass(slots=True)

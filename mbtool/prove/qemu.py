@@ -119,9 +119,12 @@ def uefi_firmware() -> tuple[Path, Path]:
     raise InputError("no UEFI firmware for QEMU is installed", remedy="install OVMF (Debian: ovmf)")
 
 
-def drive_arguments(image: Path, bus: str) -> list[str]:
-    """QEMU's arguments for a disk or CD on a bus: ahci, ide, virtio, usb or cdrom. The image is never changed."""
-    drive = f"if=none,id=boot,format=raw,snapshot=on,file={str(image).replace(',', ',,')}"
+def drive_arguments(image: Path, bus: str, driver: str = "raw") -> list[str]:
+    """QEMU's arguments for a disk or CD on a bus: ahci, ide, virtio, usb or cdrom. The image is never changed.
+
+    ``driver`` is QEMU's name for the image's format.
+    """
+    drive = f"if=none,id=boot,format={driver},snapshot=on,file={str(image).replace(',', ',,')}"
     match bus:
         case "ahci":
             device = ["-device", "ahci,id=ahci0", "-device", "ide-hd,bus=ahci0.0,drive=boot,bootindex=0"]

@@ -10,15 +10,18 @@ from mbtool.prove.stages import Stage
 from mbtool.prove.verdict import Expectation
 
 MAX_LAYOUT = 1 << 20
+DRIVERS = ((b"QFI\xfb", "qcow2"), (b"KDMV", "vmdk"), (b"conectix", "vpc"))
+"""How the images of ``mbtool.build.disk_format`` begin, and QEMU's names for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An image to boot and what the boot must show; ``cdrom`` for an ISO."""
+    """An image to boot and what the boot must show; ``cdrom`` for an ISO, ``driver`` what QEMU calls its format."""
 
     image: Path
     expected: Expectation
     cdrom: bool = False
+    driver: str = "raw"
 
 
 def target(path: Path, patterns: tuple[str, ...]) -> Target:
@@ -33,7 +36,8 @@ def target(path: Path, patterns: tuple[str, ...]) -> Target:
         return Target(image, Expectation(Stage.DOM0_BUILT, patterns, lines))
     if not path.is_file():
         raise InputError("no such file or directory", source=str(path))
-    return Target(path, Expectation(patterns=patterns), cdrom=_is_iso(path))
+    cdrom, driver = _format(path)
+    return Target(path, Expectation(patterns=patterns), cdrom, driver)
 
 
 def _layout_lines(path: Path) -> tuple[str, ...]:
@@ -42,8 +46,11 @@ def _layout_lines(path: Path) -> tuple[str, ...]:
     return tuple(read_file(path, MAX_LAYOUT).decode("utf-8", "replace").splitlines())
 
 
-def _is_iso(path: Path) -> bool:
+def _format(path: Path) -> tuple[bool, str]:
+    """Whether this is an ISO, and QEMU's name for the format. QEMU never guesses: a raw disk could mislead it."""
     from mbtool.source import open_file
 
     with open_file(path) as source:
-        return source.read(0x8001, 5) == b"CD001"
+        magic = source.read(0, 8)
+        driver = next((name for start, name in DRIVERS if magic.startswith(start)), "raw")
+        return source.read(0x8001, 5) == b"CD001", driver
