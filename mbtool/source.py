@@ -355,7 +355,7 @@ class StreamSource(Source):
 
 
 def open_file(path: str | os.PathLike[str]) -> FileSource:
-    """Open a regular file or block device for reading by range; pipes are copied to a temporary file first.
+    """Open a regular file or block device for reading by range; pipes, and files in /proc, are copied first.
 
     Raises InputError for anything that cannot be read: missing, a directory, no permission, an endless device.
     """
@@ -364,11 +364,13 @@ def open_file(path: str | os.PathLike[str]) -> FileSource:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"cannot open: {error.strerror}", source=name) from error
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+    status = os.fstat(fd)
+    mode = status.st_mode
+    written_when_read = stat.S_ISREG(mode) and not status.st_size  # or empty: files in /proc do not tell
+    if stat.S_ISBLK(mode) or (stat.S_ISREG(mode) and not written_when_read):
         return FileSource(fd, name)
     try:
-        if stat.S_ISFIFO(mode):
+        if stat.S_ISFIFO(mode) or written_when_read:
             os.set_blocking(fd, True)
             return _spool(fd, name)
         what = "a directory" if stat.S_ISDIR(mode) else "not a file"

@@ -361,3 +361,14 @@ def test_standard_input(monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
         with open_stdin() as source:
             assert (source.name, source.size, source.read(0, 4)) == ("-", len(DATA), DATA[:4])
+
+
+def test_files_in_proc_do_not_tell_their_size():
+    with open_file("/proc/version") as source:
+        assert source.size == len(source.read(0, 1 << 20)) > 10
+
+
+def test_an_empty_file_is_empty(tmp_path):
+    (tmp_path / "empty").touch()
+    with open_file(tmp_path / "empty") as source:
+        assert (source.size, source.read(0, 10)) == (0, b"")

@@ -1,0 +1,42 @@
+"""Memory maps by name: those of machines that ship with mbtool, each recorded from a real boot, or in a file.
+
+A file beside this one is the map of the machine called so (``qemu-q35-1024M.map`` is ``qemu-q35:1024M``), in
+mbtool's own form; its comments name the command that made it. ``python -m tests.plan.record_machines`` makes them.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from mbtool.errors import InputError
+from mbtool.plan import e820_text
+from mbtool.plan.e820 import E820Map
+from mbtool.source import read_file
+
+SUFFIX = ".map"
+
+
+def names() -> tuple[str, ...]:
+    """The machines that ship, by kind and size."""
+    stems = (entry.name.removesuffix(SUFFIX) for entry in files(__name__).iterdir() if entry.name.endswith(SUFFIX))
+    named = [stem.rpartition("-")[::2] for stem in stems]
+    return tuple(f"{kind}:{size}" for kind, size in sorted(named, key=lambda item: (item[0], int(item[1][:-1]))))
+
+
+def memory_map(word: str) -> E820Map:
+    """The map called ``word``: a machine that ships, else a file (see ``e820_text``).
+
+    Raises InputError when there is neither or the file is no memory map, LimitError when it is too large.
+    """
+    known = names()
+    if word in known:
+        data = (files(__name__) / (word.replace(":", "-") + SUFFIX)).read_bytes()
+        return e820_text.parse(data, word)
+    if not Path(word).exists():
+        raise InputError(
+            "no such file, and no machine that is known",
+            source=word,
+            expected=f"a memory map, a boot log, or one of {', '.join(known)}",
+        )
+    return e820_text.parse(read_file(word, e820_text.MAX_TEXT), word)
