@@ -11,19 +11,19 @@ from dataclasses import field
 from pathlib import Path
 
 from mbtool.build.kernel import open_kernel
-from mbtool.errors import FormatError, InputError, UnsupportedError
+from mbtool.build.xen_image import Hypervisor
+from mbtool.build.xen_image import hypervisor as read_hypervisor
+from mbtool.errors import FormatError, UnsupportedError
 from mbtool.formats import xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options, xen_versions
+from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options
+from mbtool.plan.dom0_pages import Dom0Pages, decide
+from mbtool.plan.host import Host
 from mbtool.plan.machine import Machine
-from mbtool.plan.memory import PAGE_SHIFT
 from mbtool.plan.pv_dom0 import Plan
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
-
-DEFAULT_NR_PAGES = 512 << 20 - PAGE_SHIFT
-"""dom0's pages when nobody says how many: 512 MiB. A host would decide by its memory."""
 
 
 @record
@@ -40,6 +40,8 @@ class Request:
     alloc_base: int | None = None
     initrd_base: int | None = None
     nr_pages: int | None = None
+    host_mem: int | None = None
+    """The host's RAM in bytes."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -51,28 +53,21 @@ class Planned:
     assumptions: tuple[str, ...]
 
 
-@record
-class _Xen:
-    version: XenVersion
-    debug: bool
-    assumption: str
-
-
 def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Planned:
     """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
     xen_cmdline = os.fsencode(request.xen_cmdline)
     if xen_options.wants_pvh(xen_cmdline):
         raise UnsupportedError("Xen is told dom0=pvh, and a PVH dom0 cannot be built yet", remedy="leave it out")
-    hypervisor = _xen(request, xen)
+    hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
     parms = _parms(kernel, Budget(request.limits), version)
     initrd_len = None if initrd is None else initrd.size
-    nr_pages, clipped, pages_assumed = _nr_pages(request, parms, initrd_len or 0)
+    pages = _pages(request, hypervisor, parms, initrd_len or 0)
     string = None if request.cmdline is None else cmdline.cook(os.fsencode(request.cmdline), named=False)
     plan = pv_dom0.plan(
         parms,
         initrd_len=initrd_len,
-        nr_pages=nr_pages,
+        nr_pages=pages.nr_pages,
         cmdline=cmdline.dom0_cmdline(string, xen_cmdline, version),
         version=version,
         machine=Machine(
@@ -81,9 +76,9 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
             pm_bits=xen_options.pm_bits(xen_cmdline, version),
             debug=hypervisor.debug,
         ),
-        clipped=clipped,
+        clipped=pages.clipped,
     )
-    return Planned(plan, _assumptions(request, plan, hypervisor.assumption, pages_assumed))
+    return Planned(plan, _assumptions(request, plan, hypervisor.assumption, pages.assumption))
 
 
 def _parms(source: Source, budget: Budget, version: XenVersion) -> DomParms:
@@ -101,47 +96,18 @@ def _parms(source: Source, budget: Budget, version: XenVersion) -> DomParms:
     return parms
 
 
-def _xen(request: Request, source: Source | None) -> _Xen:
-    """Which Xen to plan for: the image's version, the one named, or the newest known."""
-    if source is None:
-        if request.xen_version is None:
-            return _Xen(xen_versions.NEWEST, False, f"Xen {xen_versions.NEWEST}, the newest known")
-        return _known(xen_versions.parse(request.xen_version), False)
-    if request.xen_version is not None:
-        raise InputError("a Xen image and a Xen version are given: which one?", remedy="leave one out")
-    from mbtool.identify import inspect
-
-    node = inspect(source, request.limits).find("xen-hypervisor")
-    if node is None or node.get("version") is None:
-        raise InputError("is no Xen image that tells its version", source=source.name, remedy="use --xen-version")
-    return _known(xen_versions.parse(str(node["version"])), node.get("debug") is True)
-
-
-def _known(version: XenVersion, debug: bool) -> _Xen:
-    newest = xen_versions.NEWEST
-    return _Xen(version, debug, "" if version.known else f"Xen {version} behaves as Xen {newest}, the newest known")
-
-
-def _nr_pages(request: Request, parms: DomParms, initrd_len: int) -> tuple[int, bool, str]:
-    """dom0's pages, whether Xen clips them, and what was assumed for it."""
-    mem = dom0_mem.parse(
-        [*xen_options.dom0_mem(os.fsencode(request.xen_cmdline)), *([request.dom0_mem] if request.dom0_mem else [])]
-    )
+def _pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd_len: int) -> Dom0Pages:
+    """dom0's pages. The last word counts: of Xen's configuration, its command line, the request."""
+    texts = xen_options.dom0_mem(os.fsencode(request.xen_cmdline))
+    if request.dom0_mem:
+        texts = (*texts, request.dom0_mem)
+    if not texts and hypervisor.dom0_mem:
+        texts = (hypervisor.dom0_mem,)
+    mem = dom0_mem.parse(texts)
     if request.nr_pages is not None:
-        return request.nr_pages, False, ""
-    if any(amount.needs_host for amount in (mem.size, mem.min, mem.max)):
-        raise InputError(
-            "dom0_mem depends on the host's memory, which is not known here",
-            expected="absolute amounts such as dom0_mem=2G,max:2G",
-            remedy="say the result with --nr-pages",
-        )
-    plenty = dom0_mem.LONG_MAX
-    if not mem.needs_host:
-        return dom0_mem.compute_nr_pages(mem, plenty), False, ""
-    wanted = max(mem.min.pages(plenty), min(DEFAULT_NR_PAGES, mem.max.pages(plenty)))
-    pages = dom0_mem.clip(mem, min(wanted, mem.max.pages(plenty)), plenty, parms, initrd_len)
-    words = f"dom0 has {pages} pages ({pages >> 8} MiB): a host would decide by its memory (dom0_mem, --nr-pages)"
-    return pages, pages != wanted, words
+        return Dom0Pages(request.nr_pages)
+    host = None if request.host_mem is None else Host(request.host_mem)
+    return decide(mem, host, parms, initrd_len)
 
 
 def _assumptions(request: Request, plan: Plan, *others: str) -> tuple[str, ...]:

@@ -100,6 +100,7 @@ def _manifest(
             "alloc_base": _address(request.alloc_base),
             "initrd_base": _address(request.initrd_base),
             "nr_pages": request.nr_pages,
+            "host_mem": request.host_mem,
         },
         "outputs": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files],
     }

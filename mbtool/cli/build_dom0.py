@@ -17,7 +17,16 @@ def build_dom0(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory to write.")],
     initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
     dom0_mem: Annotated[
-        str | None, typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, …")
+        str | None,
+        typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, min:1G,50%, …"),
+    ] = None,
+    host_mem: Annotated[
+        str | None,
+        typer.Option(
+            "--host-mem",
+            metavar="SIZE",
+            help="The host's RAM (64G), of which dom0_mem may take a part or the rest.",
+        ),
     ] = None,
     cmdline: Annotated[str | None, typer.Option("--cmdline", metavar="TEXT", help="dom0's command line.")] = None,
     xen_cmdline: Annotated[str, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")] = "",
@@ -61,10 +70,12 @@ def build_dom0(
     Examples:
       mbtool build-dom0 --kernel /boot/vmlinuz --initrd /boot/initrd.img -o dom0
       mbtool build-dom0 --kernel vmlinuz --xen xen.gz --dom0-mem 2G --cmdline console=hvc0 -o dom0
+      mbtool build-dom0 --kernel vmlinuz --host-mem 64G --dom0-mem min:1G,max:8G,10% -o dom0
     """
     from mbtool.build.dom0 import Request
     from mbtool.build.dom0_files import build_dom0 as build
     from mbtool.plan import arrangement
+    from mbtool.plan.dom0_mem import size
     from mbtool.source import MIB, Limits
 
     request = Request(
@@ -78,6 +89,7 @@ def build_dom0(
         alloc_base=_address("--alloc-base", alloc_base),
         initrd_base=_address("--initrd-base", initrd_base),
         nr_pages=nr_pages,
+        host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
         limits=Limits(max_output * MIB, max_ratio),
     )
     built = build(request, output, force=force)

@@ -1,7 +1,8 @@
 """How many pages dom0 gets: Xen's ``dom0_mem=`` option and what it makes of it.
 
-Xen: xen/arch/x86/dom0_build.c, ``parse_amt``, ``parse_dom0_mem``, ``get_memsize``, ``dom0_compute_nr_pages``
-(the same from 4.14 to 4.22); xen/lib/parse-size.c and strtoull.c for the numbers.
+Xen: xen/arch/x86/dom0_build.c, ``parse_amt``, ``parse_dom0_mem``, ``get_memsize``, ``dom0_compute_nr_pages``,
+``dom0_paging_pages`` (4.14 to 4.22; 4.17 counts paging memory anew); xen/lib/parse-size.c and strtoull.c for the
+numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import field, replace
 from mbtool.errors import InputError
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan.memory import PAGE_SHIFT, TOP, up
+from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 
 LONG_MAX = (1 << 63) - 1
@@ -77,6 +79,21 @@ def parse(texts: Iterable[str]) -> Dom0Mem:
     return result
 
 
+def size(text: str, option: str) -> int:
+    """An amount of memory in bytes, a number with a unit: ``16G``. Raises InputError."""
+    match = _NUMBER.fullmatch(text[:-1])
+    unit = _UNITS.get(text[-1:].lower())
+    if match is None or unit is None:
+        raise InputError(f"{option}: {text!r} is no amount of memory", expected="a number and a unit, like 16G")
+    return _value(match) << unit
+
+
+def _value(match: re.Match[str]) -> int:
+    if match["hex"]:
+        return int(match["hex"], 16)
+    return int(match["decimal"]) if match["decimal"] else int(match["octal"] or "0", 8)
+
+
 def _amount(part: str, whole: str) -> Amount:
     digits = part.removeprefix("-")
     minus = digits != part
@@ -85,13 +102,7 @@ def _amount(part: str, whole: str) -> Amount:
         match = _NUMBER.match(item)
         if match is None or percent is not None:
             raise _invalid(whole)
-        value = (
-            int(match["hex"], 16)
-            if match["hex"]
-            else int(match["decimal"])
-            if match["decimal"]
-            else int(match["octal"] or "0", 8)
-        ) % TOP
+        value = _value(match) % TOP
         unit = item[match.end() :].lower()
         if unit == "%":
             if value >= 100:
@@ -111,8 +122,43 @@ def _invalid(text: str) -> InputError:
     )
 
 
-def compute_nr_pages(mem: Dom0Mem, avail: int) -> int:
-    """dom0's pages on a host with ``avail`` pages to give (for a PV dom0 without shadow paging)."""
+@record
+class Paging:
+    """The memory that Xen sets aside for a dom0 with shadow page tables or HAP; see ``paging``."""
+
+    factor: int
+    max_vcpus: int = 1
+    counted: int = 0
+    """Pages set aside already for the IOMMU's tables, which HAP shares."""
+
+    def pages(self, nr_pages: int) -> int:
+        """Pages beside ``nr_pages`` for dom0 itself: 1 MiB a vCPU and KiBs for each MiB, in whole MiB."""
+        kib = 4 * (256 * self.max_vcpus + self.factor * (nr_pages * 4 // 1024))
+        return max(0, (-(-kib // 1024) << 20 - PAGE_SHIFT) - self.counted)
+
+
+def paging(
+    version: XenVersion, *, pvh: bool, shadow: bool = False, max_vcpus: int = 1, shared: int | None = None
+) -> Paging | None:
+    """What ``dom0_compute_nr_pages`` sets aside; None for nothing.
+
+    ``shadow``: dom0=shadow, or a PV dom0 shadowed against L1TF. ``shared``: the pages counted for the IOMMU, when
+    its tables are HAP's too; None when they are not.
+    """
+    if not version.exact_paging:
+        return Paging(2, max_vcpus) if pvh and (shadow or shared is None) else None
+    if not pvh and not shadow:
+        return None
+    return Paging(pvh + shadow, max_vcpus, shared or 0)
+
+
+def compute_nr_pages(mem: Dom0Mem, avail: int, paging: Paging | None = None) -> int:
+    """dom0's pages on a host with ``avail`` pages to give, memory for ``paging`` included."""
+    pages = _within(mem, avail)
+    return pages if paging is None else _within(mem, avail - paging.pages(pages))
+
+
+def _within(mem: Dom0Mem, avail: int) -> int:
     pages = mem.size.pages(avail) or avail - min(avail // 16, RESERVE)
     pages = max(pages, mem.min.pages(avail))
     return min(pages, mem.max.pages(avail), avail)

@@ -41,6 +41,8 @@ class XenVersion:
     """The EFI loader's file name stays at the head of dom0's command line (setup.c)."""
     notes_know_pvh: bool
     """Notes are read for PVH apart from PV: virt_base and paddr_offset count as 0 (libelf-dominfo.c)."""
+    exact_paging: bool
+    """Sets aside for dom0's shadow page tables or HAP what they need, PV included (dom0_build.c)."""
     phys32_reloc: bool
     """Knows the PHYS32_RELOC note (libelf-dominfo.c)."""
     unconstructed: str
@@ -66,17 +68,18 @@ _DOM0 = "Could not construct domain 0"
 _D0 = "Could not construct d0"
 
 # fmt: off
+_CX_PX = PM_CX | PM_PX
 TABLE = (
-    #           release  codecs       PAE    lines  PM             limit always acpi   efi    pvh    reloc  gives up
-    XenVersion((4, 14), CODECS_4_14, True,  True,  PM_CX | PM_PX, 1024, False, True,  False, False, False, _DOM0),
-    XenVersion((4, 15), CODECS_4_15, True,  True,  PM_CX | PM_PX, 1024, False, False, False, False, False, _DOM0),
-    XenVersion((4, 16), CODECS_4_15, True,  False, PM_CX | PM_PX, 1024, False, False, False, True,  False, _DOM0),
-    XenVersion((4, 17), CODECS_4_15, True,  False, PM_CX | PM_PX, 1024, False, False, False, True,  False, _DOM0),
-    XenVersion((4, 18), CODECS_4_15, False, False, PM_CX | PM_PX, 1024, False, False, False, True,  False, _DOM0),
-    XenVersion((4, 19), CODECS_4_15, False, False, PM_CX | PM_PX, 1024, False, False, True,  True,  True,  _DOM0),
-    XenVersion((4, 20), CODECS_4_15, False, False, PM_CX | PM_PX, 1024, False, False, True,  True,  True,  _DOM0),
-    XenVersion((4, 21), CODECS_4_15, False, False, PM_CX,         None, True,  False, True,  True,  True,  _D0),
-    XenVersion((4, 22), CODECS_4_15, False, False, PM_CX,         None, True,  False, True,  True,  True,  _D0),
+    #           release  codecs       PAE    lines  PM       limit always acpi   efi    pvh    paging reloc  end
+    XenVersion((4, 14), CODECS_4_14, True,  True,  _CX_PX, 1024, False, True,  False, False, False, False, _DOM0),
+    XenVersion((4, 15), CODECS_4_15, True,  True,  _CX_PX, 1024, False, False, False, False, False, False, _DOM0),
+    XenVersion((4, 16), CODECS_4_15, True,  False, _CX_PX, 1024, False, False, False, True,  False, False, _DOM0),
+    XenVersion((4, 17), CODECS_4_15, True,  False, _CX_PX, 1024, False, False, False, True,  True,  False, _DOM0),
+    XenVersion((4, 18), CODECS_4_15, False, False, _CX_PX, 1024, False, False, False, True,  True,  False, _DOM0),
+    XenVersion((4, 19), CODECS_4_15, False, False, _CX_PX, 1024, False, False, True,  True,  True,  True,  _DOM0),
+    XenVersion((4, 20), CODECS_4_15, False, False, _CX_PX, 1024, False, False, True,  True,  True,  True,  _DOM0),
+    XenVersion((4, 21), CODECS_4_15, False, False, PM_CX,  None, True,  False, True,  True,  True,  True,  _D0),
+    XenVersion((4, 22), CODECS_4_15, False, False, PM_CX,  None, True,  False, True,  True,  True,  True,  _D0),
 )
 # fmt: on
 

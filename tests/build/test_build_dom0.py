@@ -12,9 +12,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mbtool.build.dom0 import DEFAULT_NR_PAGES, Request
+from mbtool.build.dom0 import Request
 from mbtool.build.dom0_files import FILES, Built, build_dom0
 from mbtool.errors import FormatError, InputError, MbtoolError, RefusedError, UnsupportedError
+from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES
 from tests.conftest import ROOT
 from tests.oracle.recording import DATA, ORACLE, load
 from tests.oracle.synthetic import INIT_P2M, VIRT_BASE, kernel
@@ -131,6 +132,9 @@ def test_defaults_are_stated(tmp_path: Path, small: Path) -> None:
         ({"dom0_mem": "min:600M"}, 153600),
         ({"dom0_mem": "0"}, DEFAULT_NR_PAGES),
         ({"dom0_mem": "50%", "nr_pages": 30000}, 30000),
+        ({"dom0_mem": "min:256M,max:50000K", "host_mem": 1 << 30}, 12500),
+        ({"dom0_mem": "max:1G", "host_mem": 64 << 30}, 262144),
+        ({"dom0_mem": "-63G", "host_mem": 64 << 30, "nr_pages": 30000}, 30000),
     ],
 )
 def test_nr_pages(tmp_path: Path, small: Path, given: dict[str, Any], pages: int) -> None:
@@ -145,6 +149,7 @@ def test_nr_pages(tmp_path: Path, small: Path, given: dict[str, Any], pages: int
         ({"dom0_mem": "1G,min:10%"}, InputError, "depends on the host's memory"),
         ({"dom0_mem": "lots"}, InputError, 'parameter "dom0_mem" has invalid value "lots"'),
         ({"xen_cmdline": "dom0_mem=lots", "nr_pages": 100000}, InputError, "invalid value"),
+        ({"host_mem": 1 << 20}, InputError, "none left for dom0"),
         ({"xen_cmdline": "dom0=pvh"}, UnsupportedError, "dom0=pvh"),
         ({"xen_version": "3.4"}, UnsupportedError, "older than"),
         ({"xen_version": "new"}, InputError, "is no Xen version"),
@@ -203,7 +208,9 @@ def test_command(tmp_path: Path, small: Path) -> None:
     assert run("--kernel", small, "-o", out, "--force").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [["--alloc-base", "here"], ["--nr-pages", "0"], ["--nr-pages", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [["--alloc-base", "here"], ["--nr-pages", "0"], ["--nr-pages", "many"], ["--host-mem", "50%"]]
+)
 def test_bad_arguments(tmp_path: Path, small: Path, arguments: list[str]) -> None:
     done = run("--kernel", small, "-o", tmp_path / "out", *arguments)
     assert done.returncode == 2

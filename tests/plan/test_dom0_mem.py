@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mbtool.errors import InputError
-from mbtool.plan.dom0_mem import LONG_MAX, Amount, Dom0Mem, clip, compute_nr_pages, parse
+from mbtool.plan import xen_versions
+from mbtool.plan.dom0_mem import LONG_MAX, Amount, Dom0Mem, Paging, clip, compute_nr_pages, paging, parse, size
 from tests.plan.kernels import MIB, TOP_2G, kernel
 
 GIB_PAGES = 1 << 18
@@ -106,3 +107,51 @@ def test_clip() -> None:
     mapped = replace(parms, unmapped_initrd=False)
     assert clip(parse([]), 1 << 30, 1 << 30, mapped, MIB - 1) == most - MIB // 16
     assert clip(parse([]), 1 << 30, LONG_MAX, replace(parms, virt_base=0, virt_kend=4 * MIB), 0) == 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("64G", 64 << 30), ("512m", 512 << 20), ("0x10K", 16384), ("1T", 1 << 40), ("4096b", 4096)]
+)
+def test_size(text: str, value: int) -> None:
+    assert size(text, "--host-mem") == value
+
+
+@pytest.mark.parametrize("text", ["", "64", "G", "-1G", "50%", "1G+1G", "64GB", "1.5G", "08G", " 1G"])
+def test_no_size(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--host-mem: .* is no amount of memory"):
+        size(text, "--host-mem")
+
+
+@pytest.mark.parametrize(
+    ("version", "pvh", "shadow", "shared", "expected"),
+    [
+        ("4.16", False, True, None, None),  # nothing for PV
+        ("4.16", True, False, None, Paging(2)),
+        ("4.16", True, False, 50, None),  # HAP on the IOMMU's tables
+        ("4.16", True, True, 50, Paging(2)),
+        ("4.17", False, False, None, None),
+        ("4.17", False, True, None, Paging(1)),
+        ("4.17", True, False, None, Paging(1)),
+        ("4.17", True, True, None, Paging(2)),
+        ("4.22", True, False, 50, Paging(1, 1, 50)),
+    ],
+)
+def test_what_is_set_aside(
+    version: str, pvh: bool, shadow: bool, shared: int | None, expected: Paging | None
+) -> None:
+    assert paging(xen_versions.parse(version), pvh=pvh, shadow=shadow, shared=shared) == expected
+
+
+def test_pages_set_aside() -> None:
+    """By hand: 1 GiB and 4 vCPUs: 4 * (256 * 4 + 1024) KiB = 8 MiB; a vCPU alone 1 MiB; whole MiBs."""
+    assert Paging(1, 4).pages(GIB_PAGES) == 8 * 256
+    assert Paging(2, 4).pages(GIB_PAGES) == 12 * 256
+    assert Paging(0, 1).pages(GIB_PAGES) == 256
+    assert Paging(1, 1).pages(256) == 2 * 256
+    assert Paging(1, 4, 2000).pages(GIB_PAGES) == 48
+    assert Paging(1, 4, 3000).pages(GIB_PAGES) == 0
+    avail = 2 * GIB_PAGES
+    assert compute_nr_pages(parse(["8G"]), avail, Paging(1, 4)) == avail - 12 * 256
+    assert compute_nr_pages(parse(["1G"]), avail, Paging(1, 4)) == GIB_PAGES
+    half = (avail - 8 * 256) // 2
+    assert compute_nr_pages(parse(["50%"]), avail, Paging(1, 4)) == half

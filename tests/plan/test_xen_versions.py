@@ -65,12 +65,14 @@ def test_differences() -> None:
     assert {
         column: since(column)
         for column in ("codecs", "acpi_as_given", "every_line", "notes_know_pvh", "pae_for_64bit", "efi_keeps_name",
-                       "phys32_reloc", "pm_bits", "cmdline_limit", "cmdline_always", "unconstructed")
+                       "exact_paging", "phys32_reloc", "pm_bits", "cmdline_limit", "cmdline_always",
+                       "unconstructed")
     } == {
         "codecs": "4.15",
         "acpi_as_given": "4.15",
         "every_line": "4.16",
         "notes_know_pvh": "4.16",
+        "exact_paging": "4.17",
         "pae_for_64bit": "4.18",
         "efi_keeps_name": "4.19",
         "phys32_reloc": "4.19",

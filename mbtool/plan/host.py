@@ -1,0 +1,48 @@
+"""How much memory a host can give to dom0, of which Xen takes the parts and remainders of ``dom0_mem=``.
+
+Xen counts what its heap has free and what the boot modules occupy (``avail`` in xen/arch/x86/dom0_build.c,
+``dom0_compute_nr_pages``). Missing from the RAM are: a table of 32 bytes for each page of RAM
+(xen/arch/x86/mm.c, ``init_frametable``), one of 8 bytes in steps of 2 MiB (x86_64/mm.c, ``paging_init``), a page of
+page tables for each GiB, and what Xen itself takes for its image and for each CPU.
+
+Recorded from Debian's Xen 4.17 on QEMU machines (q35, 256 MiB to 12 GiB): with the RAM that Xen prints
+(``System RAM:``) this is right to two pages. Xen itself takes some MiB more or less in other builds and on other
+machines; an IOMMU takes more.
+"""
+
+from __future__ import annotations
+
+from mbtool.errors import InputError
+from mbtool.plan.memory import PAGE, pages_of, up
+from mbtool.record import record
+
+FRAME_TABLE_ENTRY = 32
+M2P_ENTRY = 8
+M2P_STEP = 2 << 20
+GIB = 1 << 30
+XEN_PAGES = 937
+"""Xen's image, its heap and its first CPU."""
+CPU_PAGES = 32
+"""Every further CPU, with dom0's vCPU on it."""
+
+
+@record
+class Host:
+    """``ram``: bytes of usable memory, as Xen prints them; ``cpus``: how many dom0 gets too."""
+
+    ram: int
+    cpus: int = 1
+
+    @property
+    def avail(self) -> int:
+        """Pages that can be dom0's. Raises InputError when Xen would take everything."""
+        pages = self.ram // PAGE
+        tables = pages_of(pages * FRAME_TABLE_ENTRY) + up(pages * M2P_ENTRY, M2P_STEP) // PAGE + -(-self.ram // GIB)
+        avail = pages - tables - XEN_PAGES - CPU_PAGES * (self.cpus - 1)
+        if avail <= 0:
+            raise InputError(
+                "a host with so little memory has none left for dom0",
+                expected=f"more than {pages - avail << 2} KiB",
+                found=f"{self.ram >> 10} KiB",
+            )
+        return avail

@@ -1,0 +1,86 @@
+"""What hosts can give, beside what Xen gave on machines of many sizes; and dom0's pages on such hosts.
+
+Recorded: Debian's Xen 4.17.7 in QEMU (q35, qemu64) with -m SIZE, -smp CPUS and ``dom0_mem=100T``: dom0 gets all.
+The RAM is what Xen prints (``System RAM: 1023MB (1048056kB)``), dom0's pages are those of the block, the initrd and
+``pages to be allocated`` together.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from mbtool.errors import InputError
+from mbtool.plan.dom0_mem import parse
+from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES, Dom0Pages, decide
+from mbtool.plan.host import Host
+from tests.plan.kernels import MIB, kernel
+
+RECORDED = [  # -m, -smp, KiB of RAM, pages
+    (256, 1, 261624, 63445),
+    (384, 1, 392696, 95956),
+    (512, 1, 523768, 128469),
+    (768, 1, 785912, 193493),
+    (1024, 1, 1048056, 258517),
+    (1024, 2, 1048056, 258485),
+    (1024, 4, 1048056, 258418),
+    (1536, 1, 1572344, 388053),
+    (2048, 1, 2096632, 518101),
+    (2560, 1, 2620920, 647637),
+    (3072, 1, 3145208, 777683),
+    (4096, 1, 4193784, 1037266),
+    (6144, 1, 6290936, 1556432),
+    (8192, 1, 8388088, 2075598),
+    (12288, 1, 12582392, 3113930),
+]
+
+
+@pytest.mark.parametrize(("mib", "cpus", "kib", "pages"), RECORDED)
+def test_avail(mib: int, cpus: int, kib: int, pages: int) -> None:
+    assert abs(Host(kib << 10, cpus).avail - pages) <= 3
+    installed = Host(mib << 20, cpus).avail  # the firmware keeps 520 KiB of it
+    assert 0 <= installed - pages <= 133
+
+
+@pytest.mark.parametrize(
+    ("kib", "text", "pages"),
+    [
+        (1048056, [], 242360),
+        (1048056, ["-256M"], 192981),
+        (2096632, ["50%"], 259050),
+        (1048056, ["512M"], 131072),
+    ],
+)
+def test_recorded_parts(kib: int, text: list[str], pages: int) -> None:
+    """The same machines with other values of dom0_mem."""
+    found = decide(parse(text), Host(kib << 10), kernel(), 0)
+    assert abs(found.nr_pages - pages) <= 2
+    assert found.assumption == "" if text == ["512M"] else f"dom0 has {found.nr_pages} pages" in found.assumption
+
+
+@pytest.mark.parametrize("ram", [0, 1, 4 * MIB])
+def test_host_too_small(ram: int) -> None:
+    with pytest.raises(InputError, match="has none left for dom0"):
+        decide(parse(["1G"]), Host(ram), kernel(), 0)
+
+
+def test_more_than_there_is() -> None:
+    """The host decides, and that is said."""
+    host = Host(1 << 30)
+    found = decide(parse(["8G"]), host, kernel(), 0)
+    assert (found.nr_pages, found.clipped) == (host.avail, False)
+    assert "the host deciding" in found.assumption
+
+
+def test_clipped_by_host() -> None:
+    """A kernel that has its P2M inside the topmost GiB of addresses, on a host with 1 TiB."""
+    found = decide(parse([]), Host(1 << 40), kernel(4 * MIB, virt_base=(1 << 64) - (1 << 30), p2m_base=None), 0)
+    assert found.clipped
+    assert found.nr_pages == ((1 << 30) - 4 * MIB) // 16
+
+
+def test_unknown_host() -> None:
+    assert decide(parse(["1G"]), None, kernel(), 0) == Dom0Pages(262144)
+    assert decide(parse(["max:100M"]), None, kernel(), 0).nr_pages == 25600
+    assert decide(parse([]), None, kernel(), 0).nr_pages == DEFAULT_NR_PAGES
+    with pytest.raises(InputError, match="--host-mem"):
+        decide(parse(["1%"]), None, kernel(), 0)
