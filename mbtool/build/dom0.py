@@ -17,7 +17,7 @@ from mbtool.errors import FormatError, UnsupportedError
 from mbtool.formats import xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options
-from mbtool.plan.dom0_pages import Dom0Pages, decide
+from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
 from mbtool.plan.host import Host
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan
@@ -28,7 +28,7 @@ from mbtool.source import Budget, Limits, Source
 
 @record
 class Request:
-    """What is asked for. Addresses in bytes; None: not given."""
+    """What is asked for. Addresses in bytes; None: not given. ``disk``: a disk as well (with ``xen``)."""
 
     kernel: Path
     initrd: Path | None = None
@@ -36,6 +36,8 @@ class Request:
     cmdline: str | None = None
     xen_cmdline: str = ""
     xen: Path | None = None
+    xen_efi: Path | None = None
+    disk: bool = False
     xen_version: str | None = None
     alloc_base: int | None = None
     initrd_base: int | None = None
@@ -51,6 +53,8 @@ class Planned:
 
     plan: Plan
     assumptions: tuple[str, ...]
+    dom0_mem: str = ""
+    """What more has to be said in dom0_mem= for any host to do what was planned; "" for nothing."""
 
 
 def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Planned:
@@ -63,12 +67,11 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
     parms = _parms(kernel, Budget(request.limits), version)
     initrd_len = None if initrd is None else initrd.size
     pages = _pages(request, hypervisor, parms, initrd_len or 0)
-    string = None if request.cmdline is None else cmdline.cook(os.fsencode(request.cmdline), named=False)
     plan = pv_dom0.plan(
         parms,
         initrd_len=initrd_len,
         nr_pages=pages.nr_pages,
-        cmdline=cmdline.dom0_cmdline(string, xen_cmdline, version),
+        cmdline=cmdline.dom0_cmdline(_string(request), xen_cmdline, version),
         version=version,
         machine=Machine(
             alloc_base=request.alloc_base,
@@ -78,7 +81,14 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
         ),
         clipped=pages.clipped,
     )
-    return Planned(plan, _assumptions(request, plan, hypervisor.assumption, pages.assumption))
+    return Planned(plan, _assumptions(request, plan, hypervisor.assumption, pages.assumption), pages.option)
+
+
+def _string(request: Request) -> bytes | None:
+    """The kernel's string without the name that loaders prepend; a loader that does always has a string."""
+    if request.cmdline is None:
+        return b"" if request.disk else None
+    return cmdline.cook(os.fsencode(request.cmdline), named=False)
 
 
 def _parms(source: Source, budget: Budget, version: XenVersion) -> DomParms:
@@ -105,7 +115,7 @@ def _pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd_len
         texts = (hypervisor.dom0_mem,)
     mem = dom0_mem.parse(texts)
     if request.nr_pages is not None:
-        return Dom0Pages(request.nr_pages)
+        return Dom0Pages(request.nr_pages, option=exactly(request.nr_pages))
     host = None if request.host_mem is None else Host(request.host_mem)
     return decide(mem, host, parms, initrd_len)
 

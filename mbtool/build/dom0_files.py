@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbtool import __version__
 from mbtool.build.dom0 import Planned, Request, plan_dom0
@@ -23,17 +23,23 @@ from mbtool.record import record
 from mbtool.render.json import dumps, value_json
 from mbtool.source import Source, open_file
 
+if TYPE_CHECKING:
+    from mbtool.build.dom0_disk import DiskBoot
+
 LAYOUT_TXT, LAYOUT_JSON, START_INFO = "layout.txt", "layout.json", "start_info.bin"
 PAGE_TABLES, P2M, MANIFEST = "pagetables.bin", "p2m.bin", "manifest.json"
 FILES = (LAYOUT_TXT, LAYOUT_JSON, START_INFO, PAGE_TABLES, P2M, MANIFEST)
+DISK = "disk.img"
+"""Written as well where the request asks for a disk."""
 
 
 @record
 class Built:
-    """What was planned, and the files written for it."""
+    """What was planned, the files written for it, and how the disk boots (None without one)."""
 
     planned: Planned
     files: tuple[Written, ...]
+    disk: DiskBoot | None = None
 
 
 def build_dom0(request: Request, output: Path, *, force: bool = False) -> Built:
@@ -41,8 +47,13 @@ def build_dom0(request: Request, output: Path, *, force: bool = False) -> Built:
 
     Raises MbtoolError, and then has written nothing: see ``plan_dom0`` and ``OutputDirectory``.
     """
-    with OutputDirectory(output, FILES, force=force) as directory, ExitStack() as stack:
-        paths = {"kernel": request.kernel, "initrd": request.initrd, "xen": request.xen}
+    disk: DiskBoot | None = None
+    if request.disk:
+        from mbtool.build import dom0_disk
+
+        request = dom0_disk.complete(request)
+    with OutputDirectory(output, (*FILES, DISK), force=force) as directory, ExitStack() as stack:
+        paths = {"kernel": request.kernel, "initrd": request.initrd, "xen": request.xen, "xen-efi": request.xen_efi}
         sources = {role: stack.enter_context(open_file(path)) for role, path in paths.items() if path is not None}
         with _digests(sources) as inputs:
             planned = plan_dom0(request, sources["kernel"], sources.get("initrd"), sources.get("xen"))
@@ -52,9 +63,12 @@ def build_dom0(request: Request, output: Path, *, force: bool = False) -> Built:
         directory.write(START_INFO, pv_dom0.start_info_page(plan))
         directory.write(PAGE_TABLES, page_tables.frames(plan))
         directory.write(P2M, p2m.blocks(plan))
-        manifest = _manifest(request, planned, inputs, directory.files)
+        if request.disk:
+            with directory.open(DISK) as fd:
+                disk = dom0_disk.write(request, planned, fd)
+        manifest = _manifest(request, planned, inputs, disk, directory.files)
         directory.write(MANIFEST, _text(dumps(manifest, pretty=True)))
-    return Built(planned, tuple(directory.files))
+    return Built(planned, tuple(directory.files), disk)
 
 
 @contextmanager
@@ -85,7 +99,11 @@ def _digests(sources: Mapping[str, Source]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _manifest(
-    request: Request, planned: Planned, inputs: list[dict[str, Any]], files: list[Written]
+    request: Request,
+    planned: Planned,
+    inputs: list[dict[str, Any]],
+    disk: DiskBoot | None,
+    files: list[Written],
 ) -> dict[str, Any]:
     return {
         "schema": "mbtool/manifest/1",
@@ -102,6 +120,8 @@ def _manifest(
             "nr_pages": request.nr_pages,
             "host_mem": request.host_mem,
         },
+        "disk": disk
+        and {"firmware": list(disk.firmware), "xen_cmdline": disk.xen_cmdline, "notes": list(disk.notes)},
         "outputs": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files],
     }
 

@@ -78,6 +78,16 @@ class OutputDirectory:
         self.files.append(written)
         return written
 
+    @contextmanager
+    def open(self, name: str) -> Iterator[int]:
+        """Add a file too large to pass through memory: a descriptor to fill, counted in when the block ends."""
+        assert name in self._names, name
+        with _filling(self._work / name, self._path / name) as fd:
+            yield fd
+        with (self._work / name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self.files.append(Written(name, size, hashlib.file_digest(file, "sha256").hexdigest()))
+
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         try:
             if kind is None:
@@ -109,7 +119,7 @@ class OutputDirectory:
 
 def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Written:
     """One file, whole or not at all. InputError when it is there (without ``force``) or no regular file."""
-    target = _writable_target(path, force=force)
+    target = writable_target(path, force=force)
     work = _beside(target)
     try:
         written = _write(work, path.name, data)
@@ -128,15 +138,11 @@ def open_output(path: Path, *, force: bool) -> Iterator[int]:
 
     For outputs too large to pass through memory. Raises InputError as ``write_file`` does.
     """
-    target = _writable_target(path, force=force)
+    target = writable_target(path, force=force)
     work = _beside(target)
     try:
-        fd = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
+        with _filling(work, path) as fd:
             yield fd
-            os.fsync(fd)
-        finally:
-            os.close(fd)
         work.rename(target)
         _flush_directory(target.parent)
     except OSError as error:
@@ -145,8 +151,22 @@ def open_output(path: Path, *, force: bool) -> Iterator[int]:
         work.unlink(missing_ok=True)
 
 
-def _writable_target(path: Path, *, force: bool) -> Path:
-    """Where the file really goes; InputError when it is there (without ``force``) or no regular file."""
+@contextmanager
+def _filling(work: Path, path: Path) -> Iterator[int]:
+    """A new file ``work``, open to be filled, on the disk in the end; ``path`` is what errors call it."""
+    try:
+        fd = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            yield fd
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _cannot(path, error) from error
+
+
+def writable_target(path: Path, *, force: bool) -> Path:
+    """Where a file would really go; InputError when it is there (without ``force``) or no regular file."""
     target = _resolved(path)
     if not target.parent.is_dir():
         raise InputError("its parent directory does not exist", source=str(path))

@@ -31,8 +31,13 @@ def build_dom0(
     cmdline: Annotated[str | None, typer.Option("--cmdline", metavar="TEXT", help="dom0's command line.")] = None,
     xen_cmdline: Annotated[str, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")] = "",
     xen: Annotated[
-        Path | None, typer.Option("--xen", metavar="FILE", help="The Xen image, to plan for its version.")
+        Path | None, typer.Option("--xen", metavar="FILE", help="The Xen image: its version, and for the disk.")
     ] = None,
+    xen_efi: Annotated[
+        Path | None,
+        typer.Option("--xen-efi", metavar="FILE", help="Xen for UEFI, for the disk (default: found beside --xen)."),
+    ] = None,
+    no_disk: Annotated[bool, typer.Option("--no-disk", help="Write no disk.img, also with --xen.")] = False,
     xen_version: Annotated[
         str | None,
         typer.Option("--xen-version", metavar="VERSION", help="The version instead (default: the newest known)."),
@@ -63,14 +68,16 @@ def build_dom0(
 ) -> None:
     """Write what a PV dom0 finds at its first instruction under Xen: start_info, page tables, P2M, and the layout.
 
-    DIR gets layout.txt (in Xen's own lines), layout.json, start_info.bin, pagetables.bin, p2m.bin, manifest.json.
-    P2M entries that only the machine can know are all ones. What Xen would refuse is refused with its message.
+    DIR gets layout.txt (in Xen's own lines), layout.json, start_info.bin, pagetables.bin, p2m.bin, manifest.json
+    and, with --xen, disk.img: it boots the same files on BIOS and UEFI machines (mbtool prove DIR). P2M entries
+    that only the machine can know are all ones. What Xen would refuse is refused with its message.
 
     \b
     Examples:
       mbtool build-dom0 --kernel /boot/vmlinuz --initrd /boot/initrd.img -o dom0
       mbtool build-dom0 --kernel vmlinuz --xen xen.gz --dom0-mem 2G --cmdline console=hvc0 -o dom0
       mbtool build-dom0 --kernel vmlinuz --host-mem 64G --dom0-mem min:1G,max:8G,10% -o dom0
+      mbtool prove dom0
     """
     from mbtool.build.dom0 import Request
     from mbtool.build.dom0_files import build_dom0 as build
@@ -78,6 +85,8 @@ def build_dom0(
     from mbtool.plan.dom0_mem import size
     from mbtool.source import MIB, Limits
 
+    if xen_efi is not None and xen is None:
+        raise InputError("--xen-efi goes with --xen", remedy="an EFI image alone can be given as --xen")
     request = Request(
         kernel=kernel,
         initrd=initrd,
@@ -85,6 +94,8 @@ def build_dom0(
         cmdline=cmdline,
         xen_cmdline=xen_cmdline,
         xen=xen,
+        xen_efi=xen_efi,
+        disk=xen is not None and not no_disk,
         xen_version=xen_version,
         alloc_base=_address("--alloc-base", alloc_base),
         initrd_base=_address("--initrd-base", initrd_base),
@@ -98,6 +109,12 @@ def build_dom0(
         print(f"assumed: {words}")
     for finding in built.planned.plan.findings:
         print(f"{finding.severity}: {finding.message}; expected {finding.expected}, found {finding.found}")
+    if built.disk is not None:
+        print(f"disk.img boots on {' and '.join(built.disk.firmware)}; Xen is told: {built.disk.xen_cmdline}")
+        for note in built.disk.notes:
+            print(f"disk.img: {note}")
+    elif xen is None:
+        print("no disk.img: that needs --xen")
     print(f"{output}: {', '.join(file.name for file in built.files)}")
 
 

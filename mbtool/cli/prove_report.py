@@ -4,71 +4,87 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from mbtool.build.output import writable_target, write_file
 from mbtool.errors import InputError
-from mbtool.prove.qemu import Machine, Run, boot, drive_arguments
+from mbtool.prove.qemu import End, Machine, Run, boot, drive_arguments
 from mbtool.prove.stages import plain, reached
-from mbtool.prove.target import Target, target
+from mbtool.prove.target import Target
 from mbtool.prove.verdict import Outcome, Verdict, enough, judge
 from mbtool.render.style import Style, printable
 
 
-def conduct(
-    path: Path,
-    machines: Sequence[Machine],
-    patterns: tuple[str, ...],
-    timeout: float,
-    log: Path | None,
-    as_json: bool,
-    junit: Path | None,
-    out: TextIO,
-) -> int:
-    """Boot ``path`` on every machine and report; the exit status, the worst of all verdicts."""
-    _check_patterns(patterns)
-    what = target(path, patterns)
-    results: list[tuple[Machine, Run, Verdict]] = []
-    for machine in machines:
-        run = _boot(machine, what, timeout)
-        verdict = judge(run, what.expected, timeout)
-        results.append((machine, run, verdict))
-        if not as_json:
-            _text(path, machine, verdict, out)
-    if log is not None:
-        _write(log, "".join(f"# {machine.firmware}\n{plain(run.console)}\n" for machine, run, _ in results))
-    if junit is not None:
-        _write(junit, _junit(path, results))
-    if as_json:
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What to write beside or instead of text: JSON on standard output, the console, a JUnit file."""
+
+    json: bool = False
+    log: Path | None = None
+    junit: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One boot and what it proved."""
+
+    machine: Machine
+    run: Run
+    verdict: Verdict
+
+
+def conduct(path: Path, what: Target, machines: Sequence[Machine], timeout: float, reports: Reports) -> int:
+    """Boot ``what`` (at ``path``, for the user) on every machine and report; the exit status, the worst verdict's.
+
+    Raises InputError when a report cannot be written. The console is kept even when the user interrupts.
+    """
+    for report in (reports.log, reports.junit):
+        if report is not None:
+            writable_target(report, force=True)  # better now than after the boot
+    proofs: list[Proof] = []
+    console: list[str] = []
+    try:
+        for machine in machines:
+            console.append(f"# {machine.firmware}\n")
+            run = _boot(machine, what, timeout, console)
+            console.append("\n")
+            proofs.append(Proof(machine, run, judge(run, what.expected, timeout)))
+            if not reports.json:
+                _text(path, proofs[-1], sys.stdout)
+    finally:
+        if reports.log is not None:
+            _write(reports.log, plain("".join(console)))
+    if reports.junit is not None:
+        _write(reports.junit, _junit(path, proofs))
+    if reports.json:
         from mbtool.render.json import dumps
 
-        verdicts = [_json(machine, verdict) for machine, _, verdict in results]
-        print(dumps({"schema": "mbtool/prove/1", "target": str(path), "boots": verdicts}), file=out)
-    return max(verdict.exit_code for _, _, verdict in results)
+        print(dumps({"schema": "mbtool/prove/1", "target": str(path), "boots": [_json(proof) for proof in proofs]}))
+    return max(proof.verdict.exit_code for proof in proofs)
 
 
-def _check_patterns(patterns: tuple[str, ...]) -> None:
-    import re
-
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise InputError(f"--expect: not a regular expression: {error}", found=pattern) from error
-
-
-def _boot(machine: Machine, what: Target, timeout: float) -> Run:
-    bus = "cdrom" if what.cdrom and machine.bus == "ahci" else machine.bus
-    drive = drive_arguments(what.image, bus, what.driver)
+def _boot(machine: Machine, what: Target, timeout: float, console: list[str]) -> Run:
+    """A run; one that could not even begin says why. ``console`` grows as the machine speaks."""
     show = _Progress(sys.stderr) if sys.stderr.isatty() else None
+
+    def progress(text: str) -> None:
+        console.append(text)
+        if show:
+            show(text)
+
     try:
         return boot(
             machine,
-            drive,
+            drive_arguments(what.image, machine.bus, what.driver),
             timeout=timeout,
-            seen=lambda console: enough(console, what.expected),
-            progress=show or (lambda text: None),
+            seen=lambda text: enough(text, what.expected),
+            progress=progress,
         )
+    except InputError as error:
+        return Run(end=End.QEMU, message=str(error))
     finally:
         if show:
             show.clear()
@@ -89,60 +105,57 @@ class _Progress:
         self._out.flush()
 
     def clear(self) -> None:
-        self._out.write("\r\x1b[K")
-        self._out.flush()
+        with suppress(OSError):
+            self._out.write("\r\x1b[K")
+            self._out.flush()
 
 
-def _text(path: Path, machine: Machine, verdict: Verdict, out: TextIO) -> None:
+def _text(path: Path, proof: Proof, out: TextIO) -> None:
     style = Style.of(out)
+    machine, verdict = proof.machine, proof.verdict
     paint = style.bold if verdict.outcome is Outcome.PROVEN else style.error
     head = f"{paint(str(verdict.outcome))}: {path} on {machine.firmware} ({machine.accel}, {verdict.seconds:.1f} s)"
     print(f"{head}: {printable(verdict.reason)}", file=out)
-    for planned, observed in verdict.differences:
+    for planned, observed, placed in verdict.differences:
         print(f"  planned   {printable(planned) or '(no such line)'}", file=out)
-        print(f"  observed  {printable(observed) or '(no such line)'}", file=out)
+        label = "machine " if placed else "observed"
+        print(f"  {label}  {printable(observed) or '(no such line)'}", file=out)
     for pattern in verdict.missing:
         print(f"  not seen  {printable(pattern)}", file=out)
+    out.flush()
 
 
-def _json(machine: Machine, verdict: Verdict) -> dict[str, Any]:
+def _json(proof: Proof) -> dict[str, Any]:
+    machine, verdict = proof.machine, proof.verdict
     return {
         "firmware": str(machine.firmware),
         "accel": machine.accel,
         "memory": machine.memory,
         "cpu": machine.cpu,
         "smp": machine.smp,
+        "bus": machine.bus,
         "outcome": str(verdict.outcome),
         "stage": str(verdict.stage),
         "end": str(verdict.end),
         "reason": verdict.reason,
         "seconds": round(verdict.seconds, 3),
-        "differences": [{"planned": planned, "observed": observed} for planned, observed in verdict.differences],
+        "differences": [difference._asdict() for difference in verdict.differences],
         "missing": list(verdict.missing),
     }
 
 
-def _junit(path: Path, results: Sequence[tuple[Machine, Run, Verdict]]) -> str:
+def _junit(path: Path, proofs: Sequence[Proof]) -> str:
     from mbtool.render.junit import Case, junit
 
     cases = []
-    for machine, run, verdict in results:
+    for proof in proofs:
+        verdict = proof.verdict
         bad = "" if verdict.outcome is Outcome.PROVEN else f"{verdict.outcome}: {verdict.reason}"
-        unable = verdict.outcome is Outcome.UNABLE
-        cases.append(
-            Case(
-                f"{path} on {machine.firmware}",
-                verdict.seconds,
-                "" if unable else bad,
-                bad if unable else "",
-                plain(run.console),
-            )
-        )
+        failure, error = ("", bad) if verdict.outcome is Outcome.UNABLE else (bad, "")
+        name = f"{path} on {proof.machine.firmware}"
+        cases.append(Case(name, verdict.seconds, failure, error, plain(proof.run.console)))
     return junit("mbtool prove", cases)
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write: {error.strerror}", source=str(path)) from error
+    write_file(path, text.encode("utf-8", "replace"), force=True)

@@ -13,10 +13,12 @@ from mbtool.disk.image import DiskRequest, Partition
 from mbtool.disk.kernel import BootFile, boot_file
 from mbtool.disk.protocols import DiskFile, Protocol
 from mbtool.errors import InputError
+from mbtool.formats import pe
 from mbtool.plan.load import LoadPlan
 
 EFI_DIRECTORY = "EFI/BOOT"
-"""Firmware looks for the removable-media boot file here; Xen looks for its files beside itself."""
+BOOT_FILE = f"{EFI_DIRECTORY}/BOOTX64.EFI"
+"""What firmware starts from a disk that it does not know; Xen looks for its files beside itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class BootSet:
-    """What a user wants to boot. ``kernel`` alone, or ``xen`` with ``kernel`` as dom0."""
+    """What a user wants to boot. ``kernel`` alone, or ``xen`` (or just ``xen_efi``) with ``kernel`` as dom0."""
 
     kernel: Path
     initrd: Path | None = None
@@ -65,17 +67,22 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
     """
     disk = _Disk()
     with ExitStack() as stack:
-        kernel = stack.enter_context(boot_file(boot.kernel, "kernel", unpack=boot.xen is None))
-        initrd = stack.enter_context(boot_file(boot.initrd, "initrd")) if boot.initrd else None
-        modules = [
-            (stack.enter_context(boot_file(module.path, f"module{number}")), module.cmdline)
-            for number, module in enumerate(boot.modules)
-        ]
-        if boot.xen is not None:
-            xen = stack.enter_context(boot_file(boot.xen, "xen", unpack=True))
-            efi = boot.xen_efi or _beside(boot.xen)
-            xen_efi = stack.enter_context(boot_file(efi, "xen.efi")) if efi else None
-            plan = _xen(disk, boot, xen, xen_efi, kernel, initrd, modules)
+
+        def opened(path: Path, fallback: str, *, unpack: bool = False) -> BootFile:
+            return stack.enter_context(boot_file(path, fallback, unpack=unpack))
+
+        with_xen = boot.xen is not None or boot.xen_efi is not None
+        kernel = opened(boot.kernel, "kernel", unpack=not with_xen)
+        initrd = opened(boot.initrd, "initrd") if boot.initrd else None
+        modules = [(opened(m.path, f"module{number}"), m.cmdline) for number, m in enumerate(boot.modules)]
+        if with_xen:
+            xen = opened(boot.xen, "xen", unpack=True) if boot.xen else None
+            efi = boot.xen_efi or (boot.xen and efi_beside(boot.xen))
+            if xen is not None and not pe.reject(xen.source):
+                if efi is not None:
+                    raise InputError("is for UEFI, and so is the other Xen image", source=str(boot.xen))
+                xen, efi = None, boot.xen
+            plan = _xen(disk, boot, xen, opened(efi, "xen.efi") if efi else None, kernel, initrd, modules)
         else:
             plan = _alone(disk, boot, kernel, initrd, modules)
     for path, file in boot.files:
@@ -86,41 +93,48 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
     return request, disk.notes
 
 
-def _beside(xen: Path) -> Path | None:
+def firmware(request: DiskRequest) -> tuple[str, ...]:
+    """On which firmware a disk boots: "bios", "uefi"."""
+    bios = ("bios",) if request.boot is not None else ()
+    return (*bios, "uefi") if BOOT_FILE in request.files else bios
+
+
+def efi_beside(xen: Path) -> Path | None:
     """Xen's EFI image in the directory of its Multiboot image: the one of the same name, else the only one."""
     same = xen.with_name(xen.name.removesuffix(".gz") + ".efi")
     if same.exists():
         return same
     found = sorted(xen.parent.glob("xen*.efi"))
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 and found[0] != xen else None
 
 
 def _xen(
     disk: _Disk,
     boot: BootSet,
-    xen: BootFile,
+    xen: BootFile | None,
     xen_efi: BootFile | None,
     kernel: BootFile,
     initrd: BootFile | None,
     modules: list[tuple[BootFile, str]],
-) -> LoadPlan:
+) -> LoadPlan | None:
+    """Xen with dom0: the files, Xen's EFI configuration, and what the BIOS stub loads if there is a Xen for it."""
     home = f"{EFI_DIRECTORY}/"
     if xen_efi is not None:
-        disk.add(home + "BOOTX64.EFI", xen_efi.content)
+        if pe.reject(xen_efi.source):
+            raise InputError("is no EFI program", source=xen_efi.source.name, expected="Xen's EFI image")
+        disk.add(BOOT_FILE, xen_efi.content)
         ramdisk = initrd.name if initrd else None
         disk.add(home + "BOOTX64.cfg", xen_cfg.build(boot.xen_cmdline, kernel.name, boot.cmdline, ramdisk))
         if modules:
             disk.notes.append("UEFI: further modules are not loaded (Xen's EFI configuration has no key for them)")
     else:
         disk.notes.append("BIOS only: no Xen EFI image was given or found beside Xen")
-    disk.add(home + kernel.name, kernel.content)
-    all_modules = [(kernel, boot.cmdline)]
-    if initrd is not None:
-        disk.add(home + initrd.name, initrd.content)
-        all_modules.append((initrd, ""))
-    for module, cmdline in modules:
-        disk.add(home + module.name, module.content)
-        all_modules.append((module, cmdline))
+    all_modules = [(kernel, boot.cmdline), *([(initrd, "")] if initrd else []), *modules]
+    for file, _ in all_modules:
+        disk.add(home + file.name, file.content)
+    if xen is None:
+        disk.notes.append("UEFI only: no Xen was given that a BIOS can start")
+        return None
     disk.add(f"boot/{xen.name}", xen.content)
     files = [DiskFile(home + file.name, file, text) for file, text in all_modules]
     hypervisor = DiskFile(f"boot/{xen.name}", xen, boot.xen_cmdline)

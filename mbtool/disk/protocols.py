@@ -46,6 +46,11 @@ class DiskFile:
         """Bytes."""
         return size_of(self.file.content)
 
+    @property
+    def named(self) -> str:
+        """The text after the file's name."""
+        return f"{self.file.name} {self.text}" if self.text else self.file.name
+
 
 def protocol_of(kernel: Source) -> Protocol:
     """The protocol that a kernel is started by; UnsupportedError when it has none that is known.
@@ -92,9 +97,8 @@ def _multiboot1_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
     if offset is None:
         raise UnsupportedError("no Multiboot 1 header", source=source.name)
     header = multiboot1.parse(source.read(offset, MULTIBOOT1_HEADER), source=source.name, base=offset)
-    named = [ModuleFile(item.path, item.size, f"{item.file.name} {item.text}".rstrip()) for item in modules]
-    command = f"{kernel.file.name} {kernel.text}".rstrip()
-    return plan_multiboot1.plan(kernel.path, kernel.size, header, offset, _elf(source), command, named)
+    named = [ModuleFile(item.path, item.size, item.named) for item in modules]
+    return plan_multiboot1.plan(kernel.path, kernel.size, header, offset, _elf(source), kernel.named, named)
 
 
 def _multiboot2_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:

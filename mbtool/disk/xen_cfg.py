@@ -23,7 +23,7 @@ def build(xen_cmdline: str, kernel: str, cmdline: str, ramdisk: str | None) -> b
     lines = ["[global]", f"default={SECTION}", "", f"[{SECTION}]"]
     if xen_cmdline:
         lines.append(f"options={xen_cmdline}")
-    lines.append(f"kernel={kernel} {cmdline}".rstrip())
+    lines.append(f"kernel={kernel} {cmdline}" if cmdline else f"kernel={kernel}")
     if ramdisk:
         lines.append(f"ramdisk={ramdisk}")
     # Up to Xen 4.21 a last line without a line end is ignored.

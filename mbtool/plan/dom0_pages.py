@@ -24,6 +24,19 @@ class Dom0Pages:
     nr_pages: int
     clipped: bool = False
     assumption: str = ""
+    option: str = ""
+    """What more to say in dom0_mem= for any host with enough memory to give just as much; "" for nothing."""
+
+
+def exactly(nr_pages: int) -> str:
+    """The value of dom0_mem= that gives dom0 so many pages, whatever was said before."""
+    size = f"{nr_pages << PAGE_SHIFT - 10}K"
+    return f"min:{size},max:{size},{size}"
+
+
+def _at_most(nr_pages: int) -> str:
+    """A most and no amount: given an amount, Xen does not clip."""
+    return f"max:{nr_pages << PAGE_SHIFT - 10}K"
 
 
 def decide(mem: Dom0Mem, host: Host | None, parms: DomParms, initrd_len: int) -> Dom0Pages:
@@ -35,7 +48,8 @@ def decide(mem: Dom0Mem, host: Host | None, parms: DomParms, initrd_len: int) ->
         avail = host.avail
         wanted = compute_nr_pages(mem, avail)
         pages = clip(mem, wanted, avail, parms, initrd_len)
-        return Dom0Pages(pages, pages != wanted, _by_host(mem, host, avail, pages))
+        option = _at_most(wanted) if pages != wanted else exactly(pages) if mem.needs_host else ""
+        return Dom0Pages(pages, pages != wanted, _by_host(mem, host, avail, pages), option)
     if any(amount.needs_host for amount in (mem.size, mem.min, mem.max)):
         raise InputError(
             "dom0_mem depends on the host's memory, which is not known here",
@@ -50,7 +64,7 @@ def decide(mem: Dom0Mem, host: Host | None, parms: DomParms, initrd_len: int) ->
         f"dom0 has {pages} pages ({pages >> 8} MiB): a host would decide by its memory"
         " (dom0_mem, --host-mem, --nr-pages)"
     )
-    return Dom0Pages(pages, pages != wanted, words)
+    return Dom0Pages(pages, pages != wanted, words, _at_most(wanted))
 
 
 def _by_host(mem: Dom0Mem, host: Host, avail: int, pages: int) -> str:

@@ -1,11 +1,26 @@
-"""What Xen prints about dom0's start of day, read back from its console."""
+"""What Xen prints about dom0's start of day: read back from its console, and held against the plan."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 FIRST = " Dom0 kernel:"
 LAST = " ENTRY ADDRESS:"
+PHYSICAL = "PHYSICAL MEMORY ARRANGEMENT:"
+HEADINGS = (PHYSICAL, "VIRTUAL MEMORY ARRANGEMENT:")
+
+
+class Difference(NamedTuple):
+    """A line as planned and as observed, "" where one side has none.
+
+    ``placed``: only where in the machine's memory it lies differs, which the machine decides and no image.
+    """
+
+    planned: str
+    observed: str
+    placed: bool
 
 
 def arrangement(console: str) -> list[str]:
@@ -24,16 +39,30 @@ def arrangement(console: str) -> list[str]:
     return lines[start : end + 1]
 
 
-def differences(planned: list[str], observed: list[str], masked: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """Lines that differ, as (planned, observed) pairs; "" where one side has no such line.
+def differences(planned: Iterable[str], observed: Iterable[str]) -> list[Difference]:
+    """All lines that are not the same, matched by heading and label, in the plan's order."""
+    ours, theirs = _labelled(planned), _labelled(observed)
+    found = []
+    for key in dict.fromkeys([*ours, *theirs]):
+        pair = ours.get(key, ""), theirs.get(key, "")
+        if pair[0] != pair[1]:
+            found.append(Difference(*pair, key[0] == PHYSICAL and _same_but_place(pair)))
+    return found
 
-    Lines beginning with one of ``masked`` are compared by their first word pair only: their addresses are the
-    machine's to decide.
-    """
-    pairs = []
-    for at in range(max(len(planned), len(observed))):
-        ours = planned[at] if at < len(planned) else ""
-        theirs = observed[at] if at < len(observed) else ""
-        if ours != theirs and not any(ours.startswith(label) and theirs.startswith(label) for label in masked):
-            pairs.append((ours, theirs))
-    return pairs
+
+def _labelled(lines: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Lines by the heading above them and by what stands before their first colon or digit."""
+    heading = ""
+    found = {}
+    for line in lines:
+        heading = line if line in HEADINGS else heading
+        found[heading, re.split(r"[:0-9]", line, maxsplit=1)[0]] = line
+    return found
+
+
+def _same_but_place(pair: Sequence[str]) -> bool:
+    one, other = (
+        re.sub(r"([0-9a-f]{16})->([0-9a-f]{16})", lambda m: f"{int(m[2], 16) - int(m[1], 16)} bytes", line)
+        for line in pair
+    )
+    return one == other

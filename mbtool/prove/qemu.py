@@ -97,7 +97,7 @@ _PROBE_SECONDS = 2.0
 
 def kvm_works() -> bool:
     """Whether KVM is of use: it may be there, open, even start a guest, and yet be slower than none (nested)."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK) or not shutil.which(PROGRAM):
         return False
     with tempfile.NamedTemporaryFile(prefix="mbtool-") as kernel:
         kernel.write(_PROBE)

@@ -53,25 +53,26 @@ STAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A known way to fail: who says so, the pattern, what it means and what to do."""
+    """A known way to fail: who says so, the pattern, what it means; ``final`` when nothing more can come of it."""
 
     by: str
     pattern: str
     meaning: str
+    final: bool = False
 
 
 FAILURES = (
-    Failure("stub", r"mbtool stub: error: (.+)", "the boot stub could not load the system"),
-    Failure("Xen", r"Panic on CPU \d+:\s*\n(?:\(XEN\) )?(.+)", "Xen panicked"),
+    Failure("stub", r"mbtool stub: error: (.+)", "the boot stub could not load the system", final=True),
+    Failure("Xen", r"Panic on CPU \d+:\s*\n(?:\(XEN\) )?(.+)", "Xen panicked", final=True),
     Failure("Xen", r"\(XEN\) (ERROR: .+)", "Xen refuses the kernel"),
-    Failure("Xen", r"(ERR: Not a Multiboot bootloader!)", "Xen was not entered by a Multiboot loader"),
+    Failure("Xen", r"(ERR: Not a Multiboot bootloader!)", "Xen was not entered by a Multiboot loader", final=True),
     Failure("Xen", r"\(XEN\) (Dom0 crashed|Hardware Dom0 crashed).*", "dom0's kernel crashed"),
     Failure("Xen", r"\(XEN\) (domain_crash called from .+)", "dom0 did what Xen does not allow"),
     Failure(
         "Xen", r"(No initial domain kernel specified\.|Configuration file not found\.)", "Xen's EFI configuration"
     ),
-    Failure("kernel", r"Kernel panic - not syncing: (.+)", "the Linux kernel panicked"),
-    Failure("kernel", r"-- System halted", "the kernel's decompressor gave up"),
+    Failure("kernel", r"Kernel panic - not syncing: (.+)", "the Linux kernel panicked", final=True),
+    Failure("kernel", r"-- System halted", "the kernel's decompressor gave up", final=True),
     Failure(
         "firmware", r"(No bootable device|Boot failed: not a bootable disk)", "the firmware found nothing to boot"
     ),
@@ -97,6 +98,11 @@ def failure(console: str) -> tuple[Failure, str] | None:
         return None
     _, known, words = min(found, key=lambda item: item[0])
     return known, words
+
+
+def hopeless(console: str) -> bool:
+    """Whether the console shows, as a whole line, a failure that nothing follows."""
+    return any(known.final and re.search(f"(?:{known.pattern}).*\n", console) for known in FAILURES)
 
 
 def plain(text: str) -> str:

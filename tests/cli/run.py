@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.conftest import ROOT
 
 
 def mbtool(
     *arguments: str | Path, stdin: bytes | None = None, cwd: Path | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """``mbtool ARGUMENTS…`` in a process of its own; a traceback is a failure whatever the exit status."""
+    """``mbtool ARGUMENTS…`` of this tree in a process of its own; a traceback is a failure whatever the status."""
     done = subprocess.run(
         [sys.executable, "-m", "mbtool", *map(str, arguments)],
         input=stdin,
         capture_output=True,
         cwd=cwd,
-        env=env,
+        env={**(os.environ if env is None else env), "PYTHONPATH": str(ROOT)},
         timeout=120,
     )
     text = subprocess.CompletedProcess(
