@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mbtool.build import disk_format
 from mbtool.build.disk_manifest import dump
-from mbtool.build.output import open_output, write_file
+from mbtool.build.output import open_output, writable_target, write_file
 from mbtool.disk.boot_set import BootSet, request
-from mbtool.disk.content import copy_content, file_content
+from mbtool.disk.content import file_content
+from mbtool.disk.copying import copy_content
 from mbtool.disk.image import DiskPlan, plan_disk, write_disk
 from mbtool.errors import InputError, MbtoolError
 
@@ -44,6 +45,7 @@ def build_disk(boot: BootSet, output: Path, *, force: bool, verify: bool = False
     wanted, notes = request(boot)
     plan = plan_disk(wanted)
     description = Path(f"{output}.toml")
+    writable_target(description, force=force)
     with open_output(output, force=force) as fd:
         _write(plan, boot, fd, output)
         if verify:
@@ -70,7 +72,12 @@ def _write(plan: DiskPlan, boot: BootSet, fd: int, output: Path) -> None:
 def _verify(boot: BootSet, fd: int, output: Path) -> None:
     wanted, _ = request(boot)
     with tempfile.TemporaryFile() as second:
-        _write(plan_disk(wanted), boot, second.fileno(), output)
+        try:
+            _write(plan_disk(wanted), boot, second.fileno(), output)
+        except OSError as error:
+            raise InputError(
+                f"cannot write the second build: {error.strerror}", source=tempfile.gettempdir()
+            ) from error
         if _digest(fd) != _digest(second.fileno()):
             raise MbtoolError("not reproducible: a second build gave other bytes", remedy="please report this")
 

@@ -1,4 +1,4 @@
-"""Outputs that are there whole or not at all: written beside their place, flushed to the disk, then renamed.
+"""Outputs that are there whole or not at all: written beside their place, then renamed.
 
 A directory is a set: a failure, a full disk or an interruption leaves what was there before. Device nodes and other
 special files are never written to.
@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -128,7 +128,8 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Wri
     except OSError as error:
         raise _cannot(path, error) from error
     finally:
-        work.unlink(missing_ok=True)
+        with suppress(OSError):
+            work.unlink()
     return written
 
 
@@ -144,25 +145,39 @@ def open_output(path: Path, *, force: bool) -> Iterator[int]:
         with _filling(work, path) as fd:
             yield fd
         work.rename(target)
-        _flush_directory(target.parent)
     except OSError as error:
         raise _cannot(path, error) from error
     finally:
-        work.unlink(missing_ok=True)
+        with suppress(OSError):
+            work.unlink()
 
 
 @contextmanager
 def _filling(work: Path, path: Path) -> Iterator[int]:
-    """A new file ``work``, open to be filled, on the disk in the end; ``path`` is what errors call it."""
+    """A new file, open to be filled, that is called ``work`` in the end; ``path`` is what errors call it.
+
+    Where the file system can, it has no name until then: killed, nothing is left of it. It may be too large to wait
+    until it has reached the disk: that is left to ``sync``.
+    """
     try:
-        fd = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd, unnamed = _create(work)
         try:
             yield fd
-            os.fsync(fd)
+            if unnamed:
+                os.link(f"/proc/self/fd/{fd}", work, src_dir_fd=fd)  # naming a directory makes it follow the link
         finally:
             os.close(fd)
     except OSError as error:
         raise _cannot(path, error) from error
+
+
+def _create(work: Path) -> tuple[int, bool]:
+    """A new file in the directory of ``work``, and whether it has no name yet: else it is called ``work``."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    with suppress(OSError):  # a kernel or a file system that cannot, or no /proc to give it a name by
+        if Path("/proc/self/fd").is_dir():
+            return os.open(work.parent, flags | os.O_TMPFILE, 0o666), True
+    return os.open(work, flags | os.O_CREAT | os.O_EXCL, 0o666), False
 
 
 def writable_target(path: Path, *, force: bool) -> Path:

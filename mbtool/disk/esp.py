@@ -3,7 +3,7 @@
 ::
 
     | reserved | FAT 1 | FAT 2 | root | other directories | file | file | … | free |
-      32 sectors                ^ cluster 2, then all in the order given
+      32 to 39 sectors          ^ cluster 2, a multiple of 4096 bytes; then all in the order given
 
 ``plan_esp`` is a pure function of names, sizes and a time; the bytes of the files are copied later, straight to
 the extents that the plan names. The boot stub reads those same extents.
@@ -23,7 +23,9 @@ from mbtool.formats import fat
 
 SECTOR = 512
 RESERVED = 32
-"""Sectors before the first FAT: boot sector, FSInfo and their copies at 6 and 7, as usual."""
+"""Least sectors before the first FAT: boot sector, FSInfo and their copies at 6 and 7, as usual."""
+ALIGN = 8
+"""Sectors that the clusters start at a multiple of: blocks of the image file, which can then be shared."""
 FATS = 2
 ONE_SECTOR_CLUSTERS = 260 << 20
 """Volumes up to this many bytes have clusters of one sector, larger ones of eight (as the specification has it)."""
@@ -78,28 +80,29 @@ def plan_esp(
     directory_bytes = [len(_directory_bytes(directory, 0, 0, label, {})) for directory in directories]
     payload = [*directory_bytes, *(size for _, size in files)]
     cluster, clusters, fat_sectors = _geometry(payload, min_size)
+    reserved = RESERVED + -(RESERVED + FATS * fat_sectors) % ALIGN
 
     next_free = 2
     for directory, size in zip(directories, directory_bytes, strict=True):
         directory.cluster, directory.clusters = next_free, max(1, -(-size // cluster))
         next_free += directory.clusters
-    data_offset = (RESERVED + FATS * fat_sectors) * SECTOR
+    data_offset = (reserved + FATS * fat_sectors) * SECTOR
     extents, starts = {}, {}
     for path, size in files:
         used = -(-size // cluster)
         starts[path.lower()] = next_free if used else 0
         extents[path] = (data_offset + (next_free - 2) * cluster, size)
         next_free += used
-    total = RESERVED + FATS * fat_sectors + clusters * (cluster // SECTOR)
+    total = reserved + FATS * fat_sectors + clusters * (cluster // SECTOR)
 
-    table = _fat(directories, files, starts, cluster).ljust(fat_sectors * SECTOR, b"\0")
-    boot = _boot_sector(cluster // SECTOR, total, fat_sectors, hidden_sectors, volume_id, label)
+    table = _fat(directories, files, starts, cluster)
+    boot = _boot_sector(cluster // SECTOR, total, reserved, fat_sectors, hidden_sectors, volume_id, label)
     info = fat.FS_INFO.build(
         fat.FsInfo(0x41615252, bytes(480), 0x61417272, clusters + 2 - next_free, next_free, bytes(12), 0xAA550000)
     )
     date, clock = _stamp(mtime)
     metadata = [(0, boot), (SECTOR, info), (6 * SECTOR, boot), (7 * SECTOR, info)]
-    metadata += [((RESERVED + number * fat_sectors) * SECTOR, table.rstrip(b"\0")) for number in range(FATS)]
+    metadata += [((reserved + number * fat_sectors) * SECTOR, table) for number in range(FATS)]
     for directory in directories:
         at = data_offset + (directory.cluster - 2) * cluster
         metadata.append((at, _directory_bytes(directory, date, clock, label, starts)))
@@ -134,7 +137,10 @@ def _walk(directory: _Directory) -> Sequence[_Directory]:
 
 
 def _geometry(payload: Sequence[int], min_size: int) -> tuple[int, int, int]:
-    """Cluster size in bytes, number of clusters, sectors of one FAT: the smallest volume that holds ``payload``."""
+    """Cluster size in bytes, number of clusters, sectors of one FAT: the smallest volume that holds ``payload``.
+
+    InputError when there are more clusters than FAT32 can number.
+    """
     size = max(min_size, sum(payload))
     cluster = SECTOR if size <= ONE_SECTOR_CLUSTERS else 8 * SECTOR
     clusters = max(MIN_CLUSTERS, sum(max(1, -(-part // cluster)) for part in payload), 0)
@@ -146,6 +152,8 @@ def _geometry(payload: Sequence[int], min_size: int) -> tuple[int, int, int]:
     missing = wanted - (RESERVED + FATS * sectors(clusters) + clusters * (cluster // SECTOR))
     if missing > 0:  # grow the data area; the FATs grow along, so the volume ends a little above min_size
         clusters += -(-missing // (cluster // SECTOR))
+    if clusters > fat.MAX_CLUSTERS:
+        raise InputError("too large for FAT32", expected="less than 1 TiB in all", found=f"{size} bytes")
     return cluster, clusters, sectors(clusters)
 
 
@@ -170,14 +178,14 @@ def _swapped(table: array[int]) -> bytes:
 
 
 def _boot_sector(
-    sectors_per_cluster: int, total: int, fat_sectors: int, hidden: int, volume_id: int, label: str
+    sectors_per_cluster: int, total: int, reserved: int, fat_sectors: int, hidden: int, volume_id: int, label: str
 ) -> bytes:
     boot = fat.BootSector(
         BS_jmpBoot=b"\xeb\x58\x90",
         BS_OEMName=b"MSWIN4.1",  # the specification: some drivers look for exactly this
         BPB_BytsPerSec=SECTOR,
         BPB_SecPerClus=sectors_per_cluster,
-        BPB_RsvdSecCnt=RESERVED,
+        BPB_RsvdSecCnt=reserved,
         BPB_NumFATs=FATS,
         BPB_RootEntCnt=0,
         BPB_TotSec16=0,

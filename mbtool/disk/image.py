@@ -22,7 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbtool.disk.content import Content, copy_content, size_of
+from mbtool.disk.content import Content, chunks, size_of
+from mbtool.disk.copying import copy_content, write_at
+from mbtool.disk.crc32 import crc32
 from mbtool.disk.esp import EspPlan, plan_esp
 from mbtool.errors import InputError
 from mbtool.formats import gpt, load_list, mbr
@@ -109,7 +111,8 @@ def plan_disk(request: DiskRequest) -> DiskPlan:
 def write_disk(plan: DiskPlan, fd: int) -> None:
     """Write the disk to an empty file open for writing; everything not written stays a hole.
 
-    Raises InputError when an input cannot be read or changes while it is read, or the output cannot be written.
+    Raises InputError when an input cannot be read or changes while it is read, OSError when the output cannot be
+    written.
     """
     import os
 
@@ -125,9 +128,9 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
 
     volume_id = zlib.crc32(identity.encode())
     for offset, data in plan.esp.metadata:
-        _pwrite(fd, data, plan.esp_offset + offset)
+        write_at(fd, data, plan.esp_offset + offset)
     for boot_sector in (0, 6):
-        _pwrite(fd, struct.pack("<I", volume_id), plan.esp_offset + boot_sector * SECTOR + 67)
+        write_at(fd, struct.pack("<I", volume_id), plan.esp_offset + boot_sector * SECTOR + 67)
 
     sectors = plan.size // SECTOR
     entries = []
@@ -140,13 +143,13 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
         unique = _id(identity, f"partition {number}")
         entries.append(gpt.entry(partition.type_guid, unique, offset // SECTOR, -(-size // SECTOR), partition.name))
     table = gpt.build_table(entries, _id(identity, "disk"), sectors)
-    _pwrite(fd, table.primary, SECTOR)
-    _pwrite(fd, table.backup, table.backup_lba * SECTOR)
+    write_at(fd, table.primary, SECTOR)
+    write_at(fd, table.backup, table.backup_lba * SECTOR)
 
     boot_code = b""
     if request.boot is not None:
         boot_code = _write_stub(plan, request.boot, fd, checksums)
-    _pwrite(fd, mbr.build(mbr.protective(sectors, boot_code, volume_id)), 0)
+    write_at(fd, mbr.build(mbr.protective(sectors, boot_code, volume_id)), 0)
 
 
 def _write_stub(plan: DiskPlan, boot: LoadPlan, fd: int, checksums: Mapping[str, int]) -> bytes:
@@ -158,7 +161,7 @@ def _write_stub(plan: DiskPlan, boot: LoadPlan, fd: int, checksums: Mapping[str,
             items.append((load.name, _file_item(plan, load.address, load.content, load.zero, checksums)))
         else:
             lba = next(blob_lbas)
-            _pwrite(fd, load.content, lba * SECTOR)
+            write_at(fd, load.content, lba * SECTOR)
             crc = zlib.crc32(load.content)
             items.append((load.name, load_list.Item(lba, load.size, load.address, load.zero, crc, 0)))
     r = boot.registers
@@ -182,7 +185,7 @@ def _write_stub(plan: DiskPlan, boot: LoadPlan, fd: int, checksums: Mapping[str,
     count = -(-len(stage2) // SECTOR)
     if count > MAX_STUB_READ:
         raise InputError("the load list is too long", expected=f"at most {MAX_STUB_READ} sectors", found=str(count))
-    _pwrite(fd, stage2, STUB_LBA * SECTOR)
+    write_at(fd, stage2, STUB_LBA * SECTOR)
     code = bytearray(_blob("mbr.bin"))
     struct.pack_into("<H", code, STUB_PACKET + 2, count)
     struct.pack_into("<Q", code, STUB_PACKET + 8, STUB_LBA)
@@ -200,11 +203,9 @@ def _file_item(plan: DiskPlan, address: int, part: Part, zero: int, checksums: M
 
 def content_crc(content: Content, offset: int, size: int) -> int:
     """CRC-32 of part of a content."""
-    from mbtool.disk.content import chunks
-
     crc = 0
     for piece in chunks(content, offset, size):
-        crc = zlib.crc32(piece, crc)
+        crc = crc32(piece, crc)
     return crc
 
 
@@ -218,9 +219,3 @@ def _id(identity: str, what: str) -> uuid.UUID:
 
 def _up(value: int) -> int:
     return -(-value // MIB) * MIB
-
-
-def _pwrite(fd: int, data: bytes, offset: int) -> None:
-    from mbtool.disk.content import write_at
-
-    write_at(fd, data, offset)

@@ -34,6 +34,7 @@ def boot_file(path: Path, fallback: str, *, unpack: bool = False) -> Iterator[Bo
     """
     from mbtool.formats import compression
 
+    stamped = file_content(path) if path.is_file() else None  # before the first look, to notice what changes later
     with open_file(path) as source:
         name = path.name if SAFE_NAME.fullmatch(path.name) else fallback
         if unpack and compression.detect(source.read(0, 64)):
@@ -46,4 +47,4 @@ def boot_file(path: Path, fallback: str, *, unpack: bool = False) -> Iterator[Bo
             name = re.sub(r"\.(gz|xz|zst|bz2|lz4|lzma|lzo)$", "", name)
             yield BootFile(name, data, BytesSource(data, str(path)))
         else:
-            yield BootFile(name, file_content(path), source)
+            yield BootFile(name, stamped or file_content(path), source)

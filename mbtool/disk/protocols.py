@@ -1,4 +1,8 @@
-"""Which boot protocol a kernel speaks, and the plan of that protocol for the files on a disk."""
+"""Which boot protocol a kernel speaks, and the plan of that protocol for the files on a disk.
+
+Each protocol's structures and planner are imported when a kernel wants them: together they take longer to load than
+many a disk to write.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,9 @@ from enum import StrEnum
 from mbtool.disk.content import size_of
 from mbtool.disk.kernel import BootFile
 from mbtool.errors import MbtoolError, UnsupportedError
-from mbtool.formats import elf_file, multiboot1, multiboot2
+from mbtool.formats import elf_file
 from mbtool.formats.elf_file import ElfFile
 from mbtool.formats.multiboot_search import MULTIBOOT1, MULTIBOOT2
-from mbtool.plan import linux_boot, pvh
-from mbtool.plan import multiboot1 as plan_multiboot1
-from mbtool.plan import multiboot2 as plan_multiboot2
 from mbtool.plan.linux_kernel import HEAD_READ, is_bzimage
 from mbtool.plan.load import LoadPlan
 from mbtool.plan.modules import ModuleFile
@@ -64,6 +65,8 @@ def protocol_of(kernel: Source) -> Protocol:
         return Protocol.MULTIBOOT2
     if MULTIBOOT1.first(head) is not None:
         return Protocol.MULTIBOOT1
+    from mbtool.plan import pvh
+
     elf = _elf(kernel)
     if elf is not None and pvh.entry_point(elf) is not None:
         return Protocol.PVH
@@ -92,6 +95,9 @@ def load_plan(protocol: Protocol, kernel: DiskFile, modules: Sequence[DiskFile])
 
 def _multiboot1_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
     """The plan of Multiboot 1; command lines begin with the file's name, as its loaders do it."""
+    from mbtool.formats import multiboot1
+    from mbtool.plan import multiboot1 as plan_multiboot1
+
     source = kernel.file.source
     offset = MULTIBOOT1.first(source.read(0, MULTIBOOT1.limit))
     if offset is None:
@@ -102,6 +108,9 @@ def _multiboot1_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
 
 
 def _multiboot2_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
+    from mbtool.formats import multiboot2
+    from mbtool.plan import multiboot2 as plan_multiboot2
+
     source = kernel.file.source
     head = source.read(0, MULTIBOOT2.limit)
     offset = MULTIBOOT2.first(head)
@@ -113,12 +122,16 @@ def _multiboot2_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
 
 def _linux_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
     """The first module is the initrd; there are no others."""
+    from mbtool.plan import linux_boot
+
     head = kernel.file.source.read(0, HEAD_READ)
     initrd = ModuleFile(modules[0].path, modules[0].size) if modules else None
     return linux_boot.plan(kernel.path, head, kernel.size, kernel.text, initrd).load_plan
 
 
 def _pvh_plan(kernel: DiskFile, modules: Sequence[DiskFile]) -> LoadPlan:
+    from mbtool.plan import pvh
+
     elf = elf_file.parse_elf(kernel.file.source)
     return pvh.plan(kernel.path, kernel.size, elf, kernel.text, _modules(modules))
 
