@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ VERBS = {
     "inspect": "inspect",
     "build-dom0": "build_dom0",
     "build-disk": "build_disk",
+    "plan": "plan",
     "prove": "prove",
     "schema": "schema",
 }
@@ -28,17 +30,41 @@ _MARKUP: Literal["rich"] | None = "rich" if sys.stdout.isatty() and not os.envir
 class Verbs(TyperGroup):
     """Loads a verb when it is asked for: typer needs longer to digest all of them than a verb needs to run."""
 
+    verbs: Mapping[str, str] = VERBS
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(VERBS)
+        return list(self.verbs)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in VERBS:
+        if cmd_name not in self.verbs:
             return None
-        name = VERBS[cmd_name]
-        verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=_MARKUP)
-        verb.command(cmd_name)(getattr(import_module(f"mbtool.cli.{name}"), name))
+        name = self.verbs[cmd_name]
+        verb = getattr(import_module(f"mbtool.cli.{name}"), name)
+        if not isinstance(verb, typer.Typer):
+            function = verb
+            verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=_MARKUP)
+            verb.command(cmd_name)(function)
         return typer.main.get_command(verb)
 
+
+def group(name: str, verbs: Mapping[str, str], text: str) -> typer.Typer:
+    """A verb that has verbs of its own, by the module of each; ``text`` is its help."""
+    kind = type("Verbs", (Verbs,), {"verbs": verbs})
+    made = typer.Typer(
+        cls=kind,
+        name=name,
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=_MARKUP,
+        context_settings=_CONTEXT,
+    )
+    made.callback()(lambda: None)
+    return made
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     cls=Verbs,
@@ -46,7 +72,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=_MARKUP,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
 
 

@@ -97,8 +97,8 @@ def build_dom0(
         xen_efi=xen_efi,
         disk=xen is not None and not no_disk,
         xen_version=xen_version,
-        alloc_base=_address("--alloc-base", alloc_base),
-        initrd_base=_address("--initrd-base", initrd_base),
+        alloc_base=address("--alloc-base", alloc_base),
+        initrd_base=address("--initrd-base", initrd_base),
         nr_pages=nr_pages,
         host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
         limits=Limits(max_output * MIB, max_ratio),
@@ -118,7 +118,8 @@ def build_dom0(
     print(f"{output}: {', '.join(file.name for file in built.files)}")
 
 
-def _address(option: str, text: str | None) -> int | None:
+def address(option: str, text: str | None) -> int | None:
+    """The number that an option gives, None when it is not given; InputError for what is none."""
     if text is None:
         return None
     try:

@@ -21,23 +21,24 @@ class Style:
         colour = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         return Style(colour, (stream.encoding or "").lower().startswith("utf"))
 
-    def _paint(self, code: str, text: str) -> str:
+    def paint(self, code: str, text: str) -> str:
+        """With an ANSI attribute, by its number."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def bold(self, text: str) -> str:
-        return self._paint("1", text)
+        return self.paint("1", text)
 
     def dim(self, text: str) -> str:
-        return self._paint("2", text)
+        return self.paint("2", text)
 
     def kind(self, text: str) -> str:
-        return self._paint("1;36", text)
+        return self.paint("1;36", text)
 
     def error(self, text: str) -> str:
-        return self._paint("1;31", text)
+        return self.paint("1;31", text)
 
     def warning(self, text: str) -> str:
-        return self._paint("33", text)
+        return self.paint("33", text)
 
 
 def printable(text: str) -> str:
@@ -50,8 +51,8 @@ def human_size(size: int) -> str:
     if size < 10240:
         return f"{size} B"
     value = float(size)
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         value /= 1024
         if value < 1024:
             return f"{value:.1f} {unit}"
-    return f"{value / 1024:.1f} PiB"
+    return f"{value / 1024:.1f} EiB"

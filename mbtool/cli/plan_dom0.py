@@ -1,0 +1,90 @@
+"""``mbtool plan dom0``: what Xen builds for its first domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mbtool.cli.plan_report import E820, Force, Json, Svg
+
+
+def plan_dom0(
+    kernel: Annotated[
+        Path, typer.Option("--kernel", metavar="FILE", help="dom0's kernel: a bzImage or an ELF file.")
+    ],
+    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
+    dom0_mem: Annotated[
+        str | None, typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, …")
+    ] = None,
+    cmdline: Annotated[str | None, typer.Option("--cmdline", metavar="TEXT", help="dom0's command line.")] = None,
+    xen_cmdline: Annotated[str, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")] = "",
+    xen: Annotated[
+        Path | None, typer.Option("--xen", metavar="FILE", help="The Xen image, to plan for its version.")
+    ] = None,
+    xen_version: Annotated[
+        str | None,
+        typer.Option("--xen-version", metavar="VERSION", help="The version instead (default: the newest known)."),
+    ] = None,
+    alloc_base: Annotated[
+        str | None, typer.Option("--alloc-base", metavar="ADDRESS", help="Machine address of dom0's memory.")
+    ] = None,
+    initrd_base: Annotated[
+        str | None, typer.Option("--initrd-base", metavar="ADDRESS", help="Machine address of the initrd.")
+    ] = None,
+    nr_pages: Annotated[
+        int | None,
+        typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
+    ] = None,
+    e820: E820 = None,
+    svg: Svg = None,
+    json: Json = False,
+    force: Force = False,
+    max_output: Annotated[
+        int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that the kernel may unpack to.")
+    ] = 2048,
+    max_ratio: Annotated[
+        int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
+    ] = 400,
+) -> None:
+    """Plan what Xen builds for a PV dom0: Xen's own lines first, then its virtual and the machine's memory.
+
+    Nothing is written; mbtool build-dom0 takes the same options and writes it all. With --e820 the machine's
+    memory is drawn too. What Xen would refuse is refused with its message.
+
+    \b
+    Examples:
+      mbtool plan dom0 --kernel /boot/vmlinuz --initrd /boot/initrd.img --dom0-mem 2G
+      mbtool plan dom0 --kernel vmlinuz --xen xen.gz --e820 qemu-q35:1024M --svg dom0.svg
+      mbtool plan dom0 --kernel vmlinuz --json | jq '.spaces[0].regions'
+    """
+    from contextlib import ExitStack
+
+    from mbtool.build import dom0
+    from mbtool.cli.build_dom0 import address
+    from mbtool.cli.plan_report import memory_map, show
+    from mbtool.plan.outline_dom0 import of_pv_dom0
+    from mbtool.source import MIB, Limits, open_file
+
+    memory = memory_map(e820)
+    request = dom0.Request(
+        kernel=kernel,
+        initrd=initrd,
+        dom0_mem=dom0_mem,
+        cmdline=cmdline,
+        xen_cmdline=xen_cmdline,
+        xen=xen,
+        xen_version=xen_version,
+        alloc_base=address("--alloc-base", alloc_base),
+        initrd_base=address("--initrd-base", initrd_base),
+        nr_pages=nr_pages,
+        limits=Limits(max_output * MIB, max_ratio),
+    )
+    with ExitStack() as stack:
+        image = stack.enter_context(open_file(kernel))
+        ramdisk, hypervisor = (stack.enter_context(open_file(path)) if path else None for path in (initrd, xen))
+        planned = dom0.plan_dom0(request, image, ramdisk, hypervisor)
+    title = f"{kernel.name}, PV dom0 of Xen {planned.plan.version}"
+    outline = of_pv_dom0(planned.plan, title, memory, planned.assumptions)
+    show(outline, json=json, svg=svg, force=force, also={})
