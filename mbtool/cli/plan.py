@@ -10,5 +10,11 @@ plan = group(
     """Say what will be in memory when a kernel starts: regions, entry registers, the structure it is handed.
 
     --json prints it as one document (mbtool schema plan), --svg draws it.
+
+    \b
+    Examples:
+      mbtool plan linux --kernel vmlinuz --initrd initrd.img --e820 qemu-q35:1024M
+      mbtool plan multiboot --kernel xen.gz --module vmlinuz:console=hvc0 --module initrd.img --svg xen.svg
+      mbtool plan dom0 --kernel vmlinuz --initrd initrd.img --xen xen.gz --e820 xen-boot.log
     """,
 )

@@ -37,6 +37,10 @@ def plan_dom0(
         int | None,
         typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
     ] = None,
+    host_mem: Annotated[
+        str | None,
+        typer.Option("--host-mem", metavar="SIZE", help="The host's RAM, as Xen prints it (default: by --e820)."),
+    ] = None,
     e820: E820 = None,
     svg: Svg = None,
     json: Json = False,
@@ -50,8 +54,8 @@ def plan_dom0(
 ) -> None:
     """Plan what Xen builds for a PV dom0: Xen's own lines first, then its virtual and the machine's memory.
 
-    Nothing is written; mbtool build-dom0 takes the same options and writes it all. With --e820 the machine's
-    memory is drawn too. What Xen would refuse is refused with its message.
+    Nothing is written; mbtool build-dom0 takes the same options and writes it all. --e820 says how much memory the
+    host has, and what of it is drawn. What Xen would refuse is refused with its message.
 
     \b
     Examples:
@@ -64,10 +68,14 @@ def plan_dom0(
     from mbtool.build import dom0
     from mbtool.cli.build_dom0 import address
     from mbtool.cli.plan_report import memory_map, show
+    from mbtool.plan.dom0_mem import size
     from mbtool.plan.outline_dom0 import of_pv_dom0
     from mbtool.source import MIB, Limits, open_file
 
     memory = memory_map(e820)
+    host = memory.ram if memory else None
+    if host_mem is not None:
+        host = size(host_mem, "--host-mem")
     request = dom0.Request(
         kernel=kernel,
         initrd=initrd,
@@ -79,6 +87,7 @@ def plan_dom0(
         alloc_base=address("--alloc-base", alloc_base),
         initrd_base=address("--initrd-base", initrd_base),
         nr_pages=nr_pages,
+        host_mem=host,
         limits=Limits(max_output * MIB, max_ratio),
     )
     with ExitStack() as stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mbtool.plan.memory import Range
+from mbtool.plan.memory import Range, down, up
 
 RAM = 1
 MIB = 1 << 20
@@ -33,6 +33,11 @@ class E820Map:
             if entry.type != RAM:
                 free = without(free, entry.range)
         return free
+
+    @property
+    def ram(self) -> int:
+        """Bytes of RAM in whole pages, as Xen counts it (``System RAM:``)."""
+        return sum(max(0, down(span.end) - up(span.start)) for span in self.usable())
 
     @property
     def mem_lower(self) -> int:

@@ -36,6 +36,10 @@ def test_a_xen_log_says_what_the_machine_of_that_size_has():
     assert recorded("xen-4.17-q35-1024M.log") == machines.memory_map("qemu-q35:1024M")
 
 
+def test_ram_is_counted_as_xen_counts_it():
+    assert recorded("xen-4.17-q35-1024M.log").ram == 1048056 << 10  # "System RAM: 1023MB (1048056kB)", in the log
+
+
 def test_a_linux_log_under_uefi_says_what_the_machine_of_that_size_has():
     assert recorded("linux-6.1-uefi-1024M.log") == machines.memory_map("qemu-q35-uefi:1024M")
 
