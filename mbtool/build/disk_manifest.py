@@ -43,7 +43,7 @@ from mbtool.formats import gpt
 from mbtool.source import MIB, read_file
 
 MAX_MANIFEST = MIB
-BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd")
+BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd", "efi-stub", "os-release")
 BOOT_TEXTS = ("cmdline", "xen-cmdline")
 TYPES = {"linux": gpt.LINUX_DATA, "esp": gpt.ESP}
 DISK_FORMATS = ("raw", *disk_format.FORMATS)
@@ -134,6 +134,8 @@ def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> Bo
         initrd=path("initrd"),
         xen=path("xen"),
         xen_efi=path("xen-efi"),
+        efi_stub=path("efi-stub"),
+        os_release=path("os-release"),
         modules=overrides.get("modules") or modules,
         cmdline=value(manifest.boot, "cmdline", ""),
         xen_cmdline=value(manifest.boot, "xen-cmdline", ""),
@@ -193,6 +195,7 @@ def dump(boot: BootSet) -> str:
 
     text = "[boot]\n" + line("xen", name(boot.xen)) + line("xen-efi", name(boot.xen_efi))
     text += line("kernel", name(boot.kernel)) + line("initrd", name(boot.initrd))
+    text += line("efi-stub", name(boot.efi_stub)) + line("os-release", name(boot.os_release))
     text += line("cmdline", boot.cmdline) + line("xen-cmdline", boot.xen_cmdline)
     if boot.modules:
         modules = [f"{{ file = {_quoted(m.path.name)}, cmdline = {_quoted(m.cmdline)} }}" for m in boot.modules]

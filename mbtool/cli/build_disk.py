@@ -32,6 +32,13 @@ def build_disk(
         Path | None, typer.Option("--kernel", metavar="FILE", help="The kernel; with Xen, dom0's.")
     ] = None,
     initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
+    efi_stub: Annotated[
+        Path | None,
+        typer.Option("--efi-stub", metavar="FILE", help="systemd's linuxx64.efi.stub, to start Linux on UEFI."),
+    ] = None,
+    os_release: Annotated[
+        Path | None, typer.Option("--os-release", metavar="FILE", help="What that image says of its system.")
+    ] = None,
     module: Annotated[
         list[str] | None,
         typer.Option("--module", metavar="FILE[:TEXT]", help="A module and its command line (repeat)."),
@@ -65,6 +72,7 @@ def build_disk(
     \b
     Examples:
       mbtool build-disk --xen xen.gz --kernel vmlinuz --initrd initrd.img -o disk.img
+      mbtool build-disk --kernel vmlinuz --initrd initrd.img --efi-stub linuxx64.efi.stub -o disk.img
       mbtool build-disk --kernel kernel.elf --module data.bin:'first module' -o disk.img
       mbtool build-disk image.toml --format qcow2 -o disk.qcow2
       SOURCE_DATE_EPOCH=0 mbtool build-disk image.toml --verify-reproducible -o disk.img
@@ -83,6 +91,8 @@ def build_disk(
         "xen-efi": xen_efi,
         "kernel": kernel,
         "initrd": initrd,
+        "efi-stub": efi_stub,
+        "os-release": os_release,
         "cmdline": cmdline,
         "xen-cmdline": xen_cmdline,
         "modules": modules,

@@ -81,6 +81,7 @@ def _boot(machine: Machine, what: Target, timeout: float, console: list[str]) ->
             drive_arguments(what.image, machine.bus, what.driver),
             timeout=timeout,
             seen=lambda text: enough(text, what.expected),
+            settle=what.expected.settle,
             progress=progress,
         )
     except InputError as error:

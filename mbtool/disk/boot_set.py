@@ -14,11 +14,13 @@ from mbtool.disk.kernel import BootFile, boot_file
 from mbtool.disk.protocols import DiskFile, Protocol
 from mbtool.errors import InputError
 from mbtool.formats import pe
-from mbtool.plan.load import LoadPlan
+from mbtool.plan.load import LoadPlan, moved_into
+from mbtool.source import MIB, read_file
 
 EFI_DIRECTORY = "EFI/BOOT"
 BOOT_FILE = f"{EFI_DIRECTORY}/BOOTX64.EFI"
 """What firmware starts from a disk that it does not know; Xen looks for its files beside itself."""
+MAX_OS_RELEASE = MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class BootSet:
     initrd: Path | None = None
     xen: Path | None = None
     xen_efi: Path | None = None
+    efi_stub: Path | None = None
+    """systemd's stub, to make Linux start on UEFI."""
+    os_release: Path | None = None
+    """What the image made with it says of its system; None: just which kernel it has."""
     modules: Sequence[Module] = ()
     cmdline: str = ""
     xen_cmdline: str = ""
@@ -76,6 +82,10 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
         initrd = opened(boot.initrd, "initrd") if boot.initrd else None
         modules = [(opened(m.path, f"module{number}"), m.cmdline) for number, m in enumerate(boot.modules)]
         if with_xen:
+            if boot.efi_stub is not None:
+                raise InputError(
+                    "an EFI stub is for Linux alone: UEFI starts Xen's EFI image", source=str(boot.efi_stub)
+                )
             xen = opened(boot.xen, "xen", unpack=True) if boot.xen else None
             efi = boot.xen_efi or (boot.xen and efi_beside(boot.xen))
             if xen is not None and not pe.reject(xen.source):
@@ -148,13 +158,39 @@ def _alone(
     protocol = protocols.protocol_of(kernel.source)
     if protocol is Protocol.LINUX and modules:
         raise InputError("a Linux kernel takes an initrd and no modules", source=kernel.source.name)
+    if boot.efi_stub is not None and protocol is not Protocol.LINUX:
+        raise InputError(f"a {protocol} kernel cannot be put into an EFI stub", source=kernel.source.name)
     if initrd is not None:
         modules = [(initrd, ""), *modules]
+    files = [DiskFile(f"boot/{file.name}", file, text) for file, text in [(kernel, boot.cmdline), *modules]]
+    plan = protocols.load_plan(protocol, files[0], files[1:])
+    if boot.efi_stub is not None:
+        return _unified(disk, boot, boot.efi_stub, files, plan)
     if protocol is Protocol.LINUX:
-        disk.notes.append("BIOS only: UEFI wants a unified kernel image, made with systemd's stub")
+        disk.notes.append("BIOS only: UEFI wants a unified kernel image, made with systemd's stub (--efi-stub)")
     else:
         disk.notes.append(f"BIOS only: UEFI firmware does not start {protocol} kernels")
-    files = [DiskFile(f"boot/{file.name}", file, text) for file, text in [(kernel, boot.cmdline), *modules]]
     for item in files:
         disk.add(item.path, item.file.content)
-    return protocols.load_plan(protocol, files[0], files[1:])
+    return plan
+
+
+def _unified(disk: _Disk, boot: BootSet, stub: Path, files: list[DiskFile], plan: LoadPlan) -> LoadPlan:
+    """Linux and its initrd, once on the disk: sections of the image that UEFI starts, which the BIOS stub reads."""
+    from mbtool.disk import uki
+
+    os_release = "" if boot.os_release is None else _text(boot.os_release)
+    kernel, *rest = files
+    initrd = rest[0].file if rest else None
+    image = uki.build(read_file(stub, uki.MAX_STUB), str(stub), kernel.file, initrd, boot.cmdline, os_release)
+    disk.add(BOOT_FILE, image.content)
+    places = {kernel.path: image.offsets[".linux"]}
+    places |= {item.path: image.offsets[".initrd"] for item in rest if item.size}
+    return moved_into(plan, BOOT_FILE, places)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_file(path, MAX_OS_RELEASE).decode()
+    except UnicodeDecodeError as error:
+        raise InputError("is no UTF-8 text", source=str(path)) from error

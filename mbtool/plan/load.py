@@ -6,7 +6,8 @@ out on a BIOS machine, and ``mbtool plan`` shows it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from mbtool.plan.memory import Range
@@ -106,3 +107,14 @@ class LoadPlan:
     map_shape: MapShape = MapShape.NONE
     map_address: int = 0
     patches: tuple[MachinePatch, ...] = field(default=())
+
+
+def moved_into(plan: LoadPlan, file: str, places: Mapping[str, int]) -> LoadPlan:
+    """The same plan for files that lie inside another one: ``places`` has their offsets in it, by name."""
+
+    def moved(content: bytes | Part) -> bytes | Part:
+        if isinstance(content, bytes):
+            return content
+        return Part(file, places[content.file] + content.offset, content.size)
+
+    return replace(plan, loads=tuple(replace(load, content=moved(load.content)) for load in plan.loads))

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -176,11 +176,13 @@ def boot(
     *,
     timeout: float,
     seen: Callable[[str], bool] = lambda text: False,
+    settle: float = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Boot ``what`` (QEMU arguments) until it ends, ``seen(console so far)`` says enough, or ``timeout`` seconds.
 
-    ``progress`` gets each new piece of console text. QEMU never outlives this call.
+    Once that has been seen it goes on for ``settle`` more seconds. ``progress`` gets each new piece of console
+    text. QEMU never outlives this call.
     """
     with _command(machine, what) as (command, work):
         run = Run(command=command)
@@ -194,7 +196,7 @@ def boot(
         ) as process:
             try:
                 with _Events(work / "qmp") as events:
-                    _watch(process, events, run, begin + timeout, seen, progress)
+                    _watch(process, events, run, begin + timeout, seen, settle, progress)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -211,18 +213,20 @@ def _watch(
     run: Run,
     deadline: float,
     seen: Callable[[str], bool],
+    settle: float,
     progress: Callable[[str], None],
 ) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     messages = b""
+    enough = False
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                run.end = End.TIMEOUT
+                run.end = End.STOPPED if enough else End.TIMEOUT
                 return
             for key, _ in selector.select(min(left, 0.25)):
                 piece = os.read(key.fd, 65536)
@@ -234,11 +238,12 @@ def _watch(
                     text = piece.decode("utf-8", "replace")
                     run.console = (run.console + text)[-MAX_CONSOLE:]
                     progress(text)
-                    if seen(run.console):
-                        run.end = End.STOPPED
-                        return
+                    if not enough and seen(run.console):
+                        enough = True
+                        deadline = min(deadline, time.monotonic() + settle)
             events.poll()
-    process.wait(max(0.1, deadline - time.monotonic()))
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(max(1.0, deadline - time.monotonic()))
     events.poll()
     run.message = messages.decode("utf-8", "replace").strip()
     reason = events.reason

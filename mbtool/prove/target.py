@@ -20,6 +20,8 @@ DEFAULT_MEMORY = 1024
 XEN_MEMORY = 512
 """MiB beside dom0's: plenty for Xen, its tables and what firmware keeps."""
 MIB_SHIFT = 20
+SETTLE = 3.0
+"""Seconds that userspace is watched: an init that cannot run fails at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,9 @@ def target(path: Path, patterns: tuple[str, ...]) -> Target:
         return Target(image, expected, memory=_memory(path / "layout.json"))
     if not path.is_file():
         raise InputError("no such file or directory", source=str(path))
-    stage = Stage.NOTHING if patterns else Stage.USERSPACE
+    expected = Expectation(patterns=patterns) if patterns else Expectation(Stage.USERSPACE, settle=SETTLE)
     cdrom, driver = _format(path)
-    return Target(path, Expectation(stage, patterns), cdrom, driver)
+    return Target(path, expected, cdrom, driver)
 
 
 def _check_patterns(patterns: tuple[str, ...]) -> None:

@@ -32,6 +32,8 @@ class Expectation:
     stage: Stage = Stage.NOTHING
     patterns: Sequence[str] = ()
     arrangement: Sequence[str] = ()
+    settle: float = 0
+    """Seconds to go on watching for a failure once all has been seen."""
 
     @property
     def by_itself(self) -> bool:
@@ -85,7 +87,8 @@ def judge(run: Run, expected: Expectation, timeout: float) -> Verdict:
     if run.end is End.QEMU:
         message = run.message.splitlines() or ["QEMU ended without a word"]
         return verdict(Outcome.UNABLE, message[-1])
-    if not missing and stage >= expected.stage and (expected.patterns or expected.stage):
+    failed_after_all = expected.settle and stages.hopeless(text)
+    if not missing and stage >= expected.stage and (expected.patterns or expected.stage) and not failed_after_all:
         found = observe.differences(expected.arrangement, observe.arrangement(text)) if expected.arrangement else []
         wrong = sum(not difference.placed for difference in found)
         if wrong:
