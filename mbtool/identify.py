@@ -62,6 +62,7 @@ FORMATS = (
     Format("elf", "elf", magic(b"\x7fELF")),
     Format("pe", "pe", magic(b"MZ")),
     Format("cpio", "initrd", magic(b"070701", b"070702", b"\0\0\0\0")),
+    Format("iso", "iso", magic(b"CD001", at=0x8001)),
     Format("disk", "disk", partition_table),
     Format("zimage", "zimage", magic(b"\x55\xaa", at=0x1FE)),
     Format("microcode", "microcode", magic(b"DMA\0", b"\x01\0\0\0")),

@@ -12,7 +12,7 @@
     [disk]
     label = "MYXEN"
     esp-size = "64M"
-    format = "qcow2"              # raw (the default), qcow2, vmdk, vhd
+    format = "qcow2"              # raw (the default), iso, qcow2, vmdk, vhd
 
     [[file]]                      # further files for the ESP
     path = "loader/notes.txt"
@@ -46,7 +46,7 @@ MAX_MANIFEST = MIB
 BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd", "efi-stub", "os-release")
 BOOT_TEXTS = ("cmdline", "xen-cmdline")
 TYPES = {"linux": gpt.LINUX_DATA, "esp": gpt.ESP}
-DISK_FORMATS = ("raw", *disk_format.FORMATS)
+DISK_FORMATS = ("raw", "iso", *disk_format.FORMATS)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 

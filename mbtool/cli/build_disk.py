@@ -13,6 +13,7 @@ class Format(StrEnum):
     """What an image file is; see ``mbtool.build.disk_manifest.DISK_FORMATS``."""
 
     RAW = "raw"
+    ISO = "iso"
     QCOW2 = "qcow2"
     VMDK = "vmdk"
     VHD = "vhd"
@@ -56,7 +57,9 @@ def build_disk(
     format: Annotated[  # noqa: A002
         Format | None,
         typer.Option(
-            "--format", help="What FILE is: a raw disk, or one for a hypervisor (by qemu-img).", show_default="raw"
+            "--format",
+            help="A raw disk; an ISO, for CDs and sticks; or, by qemu-img, one for hypervisors.",
+            show_default="raw",
         ),
     ] = None,
     verify_reproducible: Annotated[
@@ -74,7 +77,7 @@ def build_disk(
       mbtool build-disk --xen xen.gz --kernel vmlinuz --initrd initrd.img -o disk.img
       mbtool build-disk --kernel vmlinuz --initrd initrd.img --efi-stub linuxx64.efi.stub -o disk.img
       mbtool build-disk --kernel kernel.elf --module data.bin:'first module' -o disk.img
-      mbtool build-disk image.toml --format qcow2 -o disk.qcow2
+      mbtool build-disk image.toml --format iso -o boot.iso
       SOURCE_DATE_EPOCH=0 mbtool build-disk image.toml --verify-reproducible -o disk.img
     """
     from mbtool.build import disk, disk_manifest

@@ -53,7 +53,7 @@ class BootSet:
     mtime: int = 0
     esp_size: int = 0
     format: str = "raw"
-    """What the disk is written as: raw, or one of ``mbtool.build.disk_format``."""
+    """What the disk is written as: raw, iso, or one of ``mbtool.build.disk_format``."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,9 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
         from mbtool.disk.content import file_content
 
         disk.add(path.strip("/"), file_content(file))
-    request = DiskRequest(disk.files, plan, boot.partitions, boot.label, boot.mtime, boot.esp_size)
+    request = DiskRequest(
+        disk.files, plan, boot.partitions, boot.label, boot.mtime, boot.esp_size, iso=boot.format == "iso"
+    )
     return request, disk.notes
 
 

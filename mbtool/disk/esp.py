@@ -68,45 +68,50 @@ def plan_esp(
     label: str = "ESP",
     hidden_sectors: int = 0,
     min_size: int = 0,
+    align: int = SECTOR,
 ) -> EspPlan:
     """Lay out a FAT32 volume that holds ``files`` (path with ``/``, size in bytes), in that order.
 
     ``mtime`` is seconds since 1970 (before 1980 is taken as 1980, FAT's first year; kept in UTC),
-    ``hidden_sectors`` the volume's first LBA on the disk, ``min_size`` a least size in bytes. Raises InputError
-    for a name that FAT cannot hold, two names that differ only in case, or a file of 4 GiB and more.
+    ``hidden_sectors`` the volume's first LBA on the disk, ``min_size`` a least size in bytes; files start at
+    multiples of ``align`` bytes (512 to 4096) of the volume. Raises InputError for a name that FAT cannot hold, two
+    names that differ only in case, or a file of 4 GiB and more.
     """
     root = _tree(files)
     directories = list(_walk(root))
     directory_bytes = [len(_directory_bytes(directory, 0, 0, label, {})) for directory in directories]
     payload = [*directory_bytes, *(size for _, size in files)]
-    cluster, clusters, fat_sectors = _geometry(payload, min_size)
+    cluster, clusters, fat_sectors = _geometry(payload, min_size, align)
     reserved = RESERVED + -(RESERVED + FATS * fat_sectors) % ALIGN
 
-    next_free = 2
+    step = max(1, align // cluster)
+    next_free, chains = 2, []
     for directory, size in zip(directories, directory_bytes, strict=True):
         directory.cluster, directory.clusters = next_free, max(1, -(-size // cluster))
+        chains.append((next_free, directory.clusters))
         next_free += directory.clusters
     data_offset = (reserved + FATS * fat_sectors) * SECTOR
     extents, starts = {}, {}
     for path, size in files:
+        next_free += -(next_free - 2) % step
         used = -(-size // cluster)
+        chains.append((next_free, used))
         starts[path.lower()] = next_free if used else 0
         extents[path] = (data_offset + (next_free - 2) * cluster, size)
         next_free += used
     total = reserved + FATS * fat_sectors + clusters * (cluster // SECTOR)
+    free = clusters - sum(used for _, used in chains)
 
-    table = _fat(directories, files, starts, cluster)
+    table = _fat(chains)
     boot = _boot_sector(cluster // SECTOR, total, reserved, fat_sectors, hidden_sectors, volume_id, label)
-    info = fat.FS_INFO.build(
-        fat.FsInfo(0x41615252, bytes(480), 0x61417272, clusters + 2 - next_free, next_free, bytes(12), 0xAA550000)
-    )
+    info = fat.FS_INFO.build(fat.FsInfo(0x41615252, bytes(480), 0x61417272, free, next_free, bytes(12), 0xAA550000))
     date, clock = _stamp(mtime)
     metadata = [(0, boot), (SECTOR, info), (6 * SECTOR, boot), (7 * SECTOR, info)]
     metadata += [((reserved + number * fat_sectors) * SECTOR, table) for number in range(FATS)]
     for directory in directories:
         at = data_offset + (directory.cluster - 2) * cluster
         metadata.append((at, _directory_bytes(directory, date, clock, label, starts)))
-    return EspPlan(total * SECTOR, tuple(metadata), extents, (clusters + 2 - next_free) * cluster)
+    return EspPlan(total * SECTOR, tuple(metadata), extents, free * cluster)
 
 
 def _tree(files: Sequence[tuple[str, int]]) -> _Directory:
@@ -136,14 +141,14 @@ def _walk(directory: _Directory) -> Sequence[_Directory]:
     return [directory, *(found for entry in below for found in _walk(entry))]
 
 
-def _geometry(payload: Sequence[int], min_size: int) -> tuple[int, int, int]:
+def _geometry(payload: Sequence[int], min_size: int, align: int) -> tuple[int, int, int]:
     """Cluster size in bytes, number of clusters, sectors of one FAT: the smallest volume that holds ``payload``.
 
     InputError when there are more clusters than FAT32 can number.
     """
     size = max(min_size, sum(payload))
     cluster = SECTOR if size <= ONE_SECTOR_CLUSTERS else 8 * SECTOR
-    clusters = max(MIN_CLUSTERS, sum(max(1, -(-part // cluster)) for part in payload), 0)
+    clusters = max(MIN_CLUSTERS, sum(max(1, -(-part // cluster)) + align // SECTOR - 1 for part in payload), 0)
 
     def sectors(count: int) -> int:
         return -(-(count + 2) * 4 // SECTOR)
@@ -157,17 +162,14 @@ def _geometry(payload: Sequence[int], min_size: int) -> tuple[int, int, int]:
     return cluster, clusters, sectors(clusters)
 
 
-def _fat(
-    directories: Sequence[_Directory], files: Sequence[tuple[str, int]], starts: dict[str, int], cluster: int
-) -> bytes:
-    """The file allocation table up to its last used entry."""
+def _fat(chains: Sequence[tuple[int, int]]) -> bytes:
+    """The file allocation table up to its last used entry, for chains (first cluster, clusters) in order."""
     table = array("I", [0x0FFFFFF8, 0x0FFFFFFF])
     assert table.itemsize == 4
-    chains = [directory.clusters for directory in directories]
-    chains += [-(-size // cluster) for _, size in files]
-    for length in chains:
+    for first, length in chains:
         if length:
-            table.extend(range(len(table) + 1, len(table) + length))
+            table.extend([0] * (first - len(table)))
+            table.extend(range(first + 1, first + length))
             table.append(fat.END_OF_CHAIN)
     return table.tobytes() if struct.pack("=I", 1) == struct.pack("<I", 1) else _swapped(table)
 

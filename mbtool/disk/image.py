@@ -9,6 +9,9 @@
     …          further partitions, each on a 1 MiB boundary
     last 33    backup GPT
 
+An ISO is such a disk with a CD's structures (``mbtool.disk.iso``) between GPT and BIOS boot partition; all that is
+loaded from it starts at a multiple of 2048 bytes.
+
 Only checksums of the content are missing from the layout; they are computed while the content is copied. The
 disk's and the partitions' ids come from those checksums, so that the same input gives the same disk.
 """
@@ -20,24 +23,24 @@ import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from mbtool.disk import bios_stub, iso
+from mbtool.disk.bios_stub import BiosLoader
 from mbtool.disk.content import Content, chunks, size_of
 from mbtool.disk.copying import copy_content, write_at
 from mbtool.disk.crc32 import crc32
 from mbtool.disk.esp import EspPlan, plan_esp
 from mbtool.errors import InputError
-from mbtool.formats import gpt, load_list, mbr
-from mbtool.plan.load import MAP_MAX, LoadPlan, Part
+from mbtool.formats import gpt, mbr
+from mbtool.plan.load import LoadPlan, Part
 
 SECTOR = 512
+CD_SECTOR = bios_stub.CD_SECTOR
 MIB = 1 << 20
-STUB_LBA = 34
-STUB_SECTORS = MIB // SECTOR - STUB_LBA
-STUB_PACKET = 424
-"""Offset in the MBR of the disk address packet: its sector count and LBA are ours to write."""
-MAX_STUB_READ = 64
-"""Sectors that the MBR loads in one go: second stage and load list."""
+FIRST_LBA = 34
+"""The first sector behind the GPT."""
+UEFI_PROGRAM = "EFI/BOOT/BOOTX64.EFI"
+"""What UEFI firmware starts from a removable medium (UEFI 2.10, section 3.5.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Partition:
 class DiskRequest:
     """What to put on a disk. ``files``: path on the ESP to content; ``boot``: what the BIOS stub loads, if any.
 
-    ``mtime``: seconds since 1970 for every file; ``esp_size``: least size of the ESP in bytes.
+    ``mtime``: seconds since 1970 for every file; ``esp_size``: least size of the ESP in bytes; ``iso``: a CD
+    as well.
     """
 
     files: Mapping[str, Content]
@@ -63,6 +67,7 @@ class DiskRequest:
     label: str = "MBTOOL"
     mtime: int = 0
     esp_size: int = 0
+    iso: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,11 @@ class DiskPlan:
 
     request: DiskRequest
     size: int
+    stub_lba: int
+    """The first sector of the BIOS boot partition, which ends where the ESP begins."""
     esp_offset: int
     esp: EspPlan
     partition_offsets: tuple[int, ...]
-    blob_lbas: tuple[int, ...]
-    """First sector of each load whose content is a byte string, in the order of the loads."""
 
 
 def plan_disk(request: DiskRequest) -> DiskPlan:
@@ -90,22 +95,25 @@ def plan_disk(request: DiskRequest) -> DiskPlan:
         label=request.label,
         hidden_sectors=esp_offset // SECTOR,
         min_size=request.esp_size,
+        align=CD_SECTOR if request.iso else SECTOR,
     )
     end = _up(esp_offset + esp.size)
     offsets = []
     for partition in request.partitions:
         offsets.append(end)
         end = _up(end + max(partition.size, size_of(partition.content), SECTOR))
-    blobs = []
+    stub_lba = iso.sectors(request.files) * (CD_SECTOR // SECTOR) if request.iso else FIRST_LBA
+    used = stub_lba * SECTOR
     if request.boot is not None:
-        lba = STUB_LBA + MAX_STUB_READ
-        for load in request.boot.loads:
-            if isinstance(load.content, bytes):
-                blobs.append(lba)
-                lba += -(-len(load.content) // SECTOR)
-        if lba > STUB_LBA + STUB_SECTORS:
-            raise InputError("boot information does not fit before the ESP", found=f"{lba} sectors")
-    return DiskPlan(request, end + MIB, esp_offset, esp, tuple(offsets), tuple(blobs))
+        used += _cd_code_offset(bios_stub.size(request.boot)) + (CD_SECTOR if request.iso else 0)
+    if used > esp_offset:
+        raise InputError("what a BIOS loads does not fit before the ESP", found=f"{used} bytes", expected="1 MiB")
+    return DiskPlan(request, end + MIB, stub_lba, esp_offset, esp, tuple(offsets))
+
+
+def _cd_code_offset(size: int) -> int:
+    """Where in the BIOS boot partition the boot code for CDs lies: behind the ``size`` bytes of the loader."""
+    return -(-size // CD_SECTOR) * CD_SECTOR
 
 
 def write_disk(plan: DiskPlan, fd: int) -> None:
@@ -134,9 +142,10 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
 
     sectors = plan.size // SECTOR
     entries = []
-    if request.boot is not None:
-        entries.append(gpt.entry(gpt.BIOS_BOOT, _id(identity, "stub"), STUB_LBA, STUB_SECTORS, "BIOS boot"))
     esp_lba, esp_sectors = plan.esp_offset // SECTOR, plan.esp.size // SECTOR
+    if request.boot is not None:
+        room = esp_lba - plan.stub_lba
+        entries.append(gpt.entry(gpt.BIOS_BOOT, _id(identity, "stub"), plan.stub_lba, room, "BIOS boot"))
     entries.append(gpt.entry(gpt.ESP, _id(identity, "esp"), esp_lba, esp_sectors, "EFI system partition"))
     for number, (partition, offset) in enumerate(zip(request.partitions, plan.partition_offsets, strict=True)):
         size = max(partition.size, size_of(partition.content), SECTOR)
@@ -146,59 +155,40 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
     write_at(fd, table.primary, SECTOR)
     write_at(fd, table.backup, table.backup_lba * SECTOR)
 
-    boot_code = b""
-    if request.boot is not None:
-        boot_code = _write_stub(plan, request.boot, fd, checksums)
-    write_at(fd, mbr.build(mbr.protective(sectors, boot_code, volume_id)), 0)
+    loader = _loader(plan, checksums)
+    if loader is not None:
+        write_at(fd, loader.data, plan.stub_lba * SECTOR)
+    if request.iso:
+        _write_iso(plan, loader, fd)
+    write_at(fd, mbr.build(mbr.protective(sectors, loader.code if loader else b"", volume_id)), 0)
 
 
-def _write_stub(plan: DiskPlan, boot: LoadPlan, fd: int, checksums: Mapping[str, int]) -> bytes:
-    """Write second stage, load list and blobs; the MBR's boot code, told where they are."""
-    items = []
-    blob_lbas = iter(plan.blob_lbas)
-    for load in boot.loads:
-        if isinstance(load.content, Part):
-            items.append((load.name, _file_item(plan, load.address, load.content, load.zero, checksums)))
-        else:
-            lba = next(blob_lbas)
-            write_at(fd, load.content, lba * SECTOR)
-            crc = zlib.crc32(load.content)
-            items.append((load.name, load_list.Item(lba, load.size, load.address, load.zero, crc, 0)))
-    r = boot.registers
-    state = load_list.EntryState(
-        entry=r.eip,
-        eax=r.eax,
-        ebx=r.ebx,
-        ecx=r.ecx,
-        edx=r.edx,
-        esi=r.esi,
-        edi=r.edi,
-        ebp=r.ebp,
-        esp=r.esp,
-        map_shape=boot.map_shape,
-        map_address=boot.map_address,
-        map_max=MAP_MAX,
-    )
-    patches = tuple(load_list.Patch(p.address, p.base, p.factor, p.value) for p in boot.patches)
-    built = load_list.build(load_list.LoadList(state, tuple(items), patches))
-    stage2 = _blob("stage2.bin") + built
-    count = -(-len(stage2) // SECTOR)
-    if count > MAX_STUB_READ:
-        raise InputError("the load list is too long", expected=f"at most {MAX_STUB_READ} sectors", found=str(count))
-    write_at(fd, stage2, STUB_LBA * SECTOR)
-    code = bytearray(_blob("mbr.bin"))
-    struct.pack_into("<H", code, STUB_PACKET + 2, count)
-    struct.pack_into("<Q", code, STUB_PACKET + 8, STUB_LBA)
-    return bytes(code)
+def _loader(plan: DiskPlan, checksums: Mapping[str, int]) -> BiosLoader | None:
+    """What starts the disk on a BIOS; None when nothing does."""
+
+    def find(part: Part) -> tuple[int, int]:
+        offset, size = plan.esp.extents[part.file]
+        whole = (part.offset, part.size) == (0, size)
+        content = plan.request.files[part.file]
+        crc = checksums[part.file] if whole else content_crc(content, part.offset, part.size)
+        return plan.esp_offset + offset + part.offset, crc
+
+    boot = plan.request.boot
+    return bios_stub.build(boot, plan.stub_lba, find) if boot is not None else None
 
 
-def _file_item(plan: DiskPlan, address: int, part: Part, zero: int, checksums: Mapping[str, int]) -> load_list.Item:
-    offset, size = plan.esp.extents[part.file]
-    content = plan.request.files[part.file]
-    whole = (part.offset, part.size) == (0, size)
-    crc = checksums[part.file] if whole else content_crc(content, part.offset, part.size)
-    lba, skip = divmod(plan.esp_offset + offset + part.offset, SECTOR)
-    return load_list.Item(lba, part.size, address, zero, crc, 0, skip)
+def _write_iso(plan: DiskPlan, loader: BiosLoader | None, fd: int) -> None:
+    bios = None
+    if loader is not None:
+        offset = plan.stub_lba * SECTOR + _cd_code_offset(len(loader.data))
+        write_at(fd, loader.cd, offset)
+        bios = offset // CD_SECTOR
+    uefi = plan.esp_offset // CD_SECTOR if UEFI_PROGRAM in plan.request.files else None
+    request = plan.request
+    extents = {path: (plan.esp_offset + offset, size) for path, (offset, size) in plan.esp.extents.items()}
+    boot = iso.BootImages(bios, uefi)
+    offset, data = iso.build(extents, boot, size=plan.size, label=request.label, mtime=request.mtime)
+    write_at(fd, data, offset)
 
 
 def content_crc(content: Content, offset: int, size: int) -> int:
@@ -207,10 +197,6 @@ def content_crc(content: Content, offset: int, size: int) -> int:
     for piece in chunks(content, offset, size):
         crc = crc32(piece, crc)
     return crc
-
-
-def _blob(name: str) -> bytes:
-    return (Path(__file__).parent / "stub" / name).read_bytes()
 
 
 def _id(identity: str, what: str) -> uuid.UUID:

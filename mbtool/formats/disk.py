@@ -25,6 +25,7 @@ FILE_SYSTEMS = (
     (0, b"LUKS\xba\xbe", "LUKS"),
     (0x200, b"LABELONE", "LVM physical volume"),
     (0xFF6, b"SWAPSPACE2", "Linux swap"),
+    (0x8001, b"CD001", "ISO 9660"),
     (0x400, b"H+", "HFS+"),
     (3, b"NTFS    ", "NTFS"),
     (3, b"EXFAT   ", "exFAT"),

@@ -74,6 +74,17 @@ def test_own_reader_finds_every_file_contiguous(image):
     assert volume.bits == 32
 
 
+def test_files_start_where_they_are_asked_to(tool, tmp_path):
+    plan = plan_esp([(name, len(data)) for name, data in FILES.items()], volume_id=1, mtime=0, align=2048)
+    assert all(offset % 2048 == 0 for offset, _ in plan.extents.values())
+    image = write(plan, FILES, tmp_path / "esp.img")
+    done = subprocess.run([tool("fsck.fat"), "-vn", image], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "Free cluster summary wrong" not in done.stdout
+    for name in ("EFI/BOOT/BOOTX64.cfg", "many/file number 59.text"):
+        assert subprocess.check_output([tool("mtype"), "-i", image, f"::/{name}"]) == FILES[name]
+
+
 def test_large_files_get_large_clusters_and_size_is_honoured(tool, tmp_path):
     plan = plan_esp([("initrd", 300 * MIB)], volume_id=1, mtime=0, min_size=512 * MIB)
     assert 512 * MIB <= plan.size < 513 * MIB

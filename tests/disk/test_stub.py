@@ -19,15 +19,19 @@ from mbtool.plan.load import MachineValue, MapShape
 STUB = Path(mbtool.disk.__file__).parent / "stub"
 
 
-@pytest.mark.parametrize("name", ["mbr", "stage2"])
-def test_shipped_blob_is_what_the_source_assembles_to(name, tool, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "source", "options"),
+    [("mbr", "mbr.asm", []), ("cd", "mbr.asm", ["-DCD"]), ("stage2", "stage2.asm", [])],
+)
+def test_shipped_blob_is_what_the_source_assembles_to(name, source, options, tool, tmp_path):
     out = tmp_path / "blob"
-    subprocess.run([tool("nasm"), "-f", "bin", "-w+all", "-o", out, f"{name}.asm"], cwd=STUB, check=True)
+    subprocess.run([tool("nasm"), "-f", "bin", "-w+all", *options, "-o", out, source], cwd=STUB, check=True)
     assert out.read_bytes() == (STUB / f"{name}.bin").read_bytes()
 
 
-def test_boot_code_fits_and_has_its_packet_where_the_builder_writes():
-    code = (STUB / "mbr.bin").read_bytes()
+@pytest.mark.parametrize("name", ["mbr.bin", "cd.bin"])
+def test_boot_code_fits_and_has_its_packet_where_the_builder_writes(name):
+    code = (STUB / name).read_bytes()
     assert len(code) == 440
     assert code[424:432] == struct.pack("<BBHHH", 16, 0, 0, 0x8000, 0)
 

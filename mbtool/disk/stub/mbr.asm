@@ -1,13 +1,21 @@
-; The boot code of the master boot record: 440 bytes that load the second stage and start it.
+; The boot code of the master boot record: 440 bytes that load the second stage and start it. Assembled with -DCD it
+; is what a BIOS starts from a CD (El Torito, no emulation): the same, but for sectors of 2048 bytes.
 ;
 ; The image builder writes where the second stage lies into the disk address packet at the end (offset 424).
-; In: dl = BIOS drive. Out: the second stage at 0000:8000, entered behind its magic with dl kept.
+; In: dl = BIOS drive. Out: the second stage at 0000:8000, entered behind its magic with dl kept and dh = the
+; medium's sector size as a shift from 512 bytes.
 
         bits    16
         org     0x7c00
 
 STAGE2          equ 0x8000
 STAGE2_MAGIC    equ 'mbS2'
+
+%ifdef CD
+SHIFT           equ 2
+%else
+SHIFT           equ 0
+%endif
 
 start:
         cli
@@ -34,6 +42,7 @@ main:
         test    cl, 1                   ; packet access
         jz      fail
 
+%ifndef CD                              ; of CDs some BIOSes say 512, and yet read 2048
         mov     word [parameters], 0x1e ; all LBAs in the image count 512 bytes
         mov     si, parameters
         mov     ah, 0x48
@@ -43,6 +52,7 @@ main:
         cmp     word [parameters + 0x18], 512
         mov     si, sector_size
         jne     fail
+%endif
 
 .read:  mov     di, 3                   ; tries
 .try:   mov     si, packet
@@ -63,6 +73,7 @@ main:
         cmp     dword [STAGE2], STAGE2_MAGIC
         jne     fail
         mov     dl, [drive]
+        mov     dh, SHIFT
         jmp     0:STAGE2 + 4
 
 fail:
@@ -78,7 +89,9 @@ fail:
 
 prefix:         db 13, 10, "mbtool stub: error: ", 0
 no_extensions:  db "this BIOS cannot read the disk by LBA", 13, 10, 0
+%ifndef CD
 sector_size:    db "the disk's sectors are not 512 bytes", 13, 10, 0
+%endif
 read_error:     db "cannot read the disk", 13, 10, 0
 no_stage2:      db "second stage damaged", 13, 10, 0
 

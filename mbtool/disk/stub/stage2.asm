@@ -12,7 +12,8 @@
 ;   0x08000  this code                        0x20000  read buffer, 64 KiB
 ;   0x09000  the load list (up to 0x11000)    0x30000  free for items, up to 0x80000
 ;
-; The list's layout is that of mbtool/formats/load_list.py. In: dl = BIOS drive.
+; The list's layout is that of mbtool/formats/load_list.py. In: dl = BIOS drive, dh = its sector size as a shift from
+; 512 bytes. The list's LBAs always count 512 bytes.
 
         bits    16
         org     0x8000
@@ -72,7 +73,7 @@ DATA16          equ 0x28
         endstruc
 
         dd      'mbS2'
-        mov     [drive], dl
+        mov     [drive], dx             ; and shift
         xor     ax, ax
         mov     ds, ax
         mov     es, ax
@@ -80,7 +81,6 @@ DATA16          equ 0x28
         mov     si, hello
         call    print
 
-        call    drive_parameters
         call    open_a20
         call    read_map
         mov     ebx, make_tables
@@ -130,16 +130,23 @@ load_item:
         call    print
         call    check_memory
 
-        mov     eax, [bp + item.lba]
-        mov     [packet.lba], eax
+        mov     cl, [shift]
+        mov     eax, 1
+        shl     eax, cl
+        dec     eax
+        mov     edx, [bp + item.lba]
+        and     eax, edx                ; in a larger sector there is more to skip
+        sub     edx, eax
+        mov     [packet.lba], edx
+        shl     eax, 9
+        add     eax, [bp + item.skip]
+        mov     [skip], eax
         mov     eax, [bp + item.lba + 4]
         mov     [packet.lba + 4], eax
         mov     eax, [bp + item.dest]
         mov     [target], eax
         mov     eax, [bp + item.bytes]
         mov     [left], eax
-        mov     eax, [bp + item.skip]
-        mov     [skip], eax
         mov     dword [crc], 0xffffffff
 .next:  mov     eax, [left]
         test    eax, eax
@@ -287,25 +294,6 @@ entry_bounds:
 .out:   ret
 
 ; ---------------------------------------------------------------- what only the machine knows
-
-; Sector size of the drive as a shift from 512 bytes.
-drive_parameters:
-        mov     si, 0x600
-        mov     word [si], 0x1e
-        mov     ah, 0x48
-        mov     dl, [drive]
-        int     0x13
-        jc      .done
-        mov     ax, [0x618]
-        mov     byte [shift], 0
-        cmp     ax, 512
-        je      .done
-        mov     byte [shift], 2
-        cmp     ax, 2048                ; a CD
-        je      .done
-        mov     si, sector_size
-        jmp     fail
-.done:  ret
 
 ; The BIOS memory map (INT 15h, e820h) to MAP, empty entries left out.
 read_map:
@@ -770,7 +758,6 @@ range_from:     db ": needs 0x", 0
 range_to:       db " to 0x", 0
 no_map:         db "this BIOS has no memory map (INT 15h, e820h)", 0
 no_a20:         db "cannot open address line 20", 0
-sector_size:    db "the disk's sectors are neither 512 nor 2048 bytes", 0
 
         times   0x1000 - ($ - $$) db 0
 load_list:
