@@ -17,6 +17,8 @@ from mbtool.errors import FormatError, InputError, LimitError, MbtoolError
 from mbtool.record import record
 
 MIB = 1 << 20
+STEP = 128 * 1024
+"""Bytes that data is gone through in: what is larger gets pages of its own from the system each time."""
 RATIO_GRACE = 128 * MIB
 """Output below this is never judged by its ratio: padding and zero-filled sections pack very well."""
 
@@ -123,7 +125,7 @@ class Source:
         """The ``size`` bytes from ``offset`` (to the end when None) as a source of their own."""
         return _Part(self, offset, size, name or self.name)
 
-    def chunks(self, start: int = 0, stop: int | None = None, step: int = MIB) -> Iterator[bytes]:
+    def chunks(self, start: int = 0, stop: int | None = None, step: int = STEP) -> Iterator[bytes]:
         """The bytes [start, stop) in pieces of at most ``step`` bytes, in order."""
         while stop is None or start < stop:
             piece = self.read(start, step if stop is None else min(step, stop - start))
@@ -157,6 +159,9 @@ class BytesSource(Source):
         if offset < 0 or size <= 0:
             return b""
         return self._data[offset : offset + size]
+
+    def search(self, needle: bytes, start: int = 0, stop: int | None = None) -> int:
+        return self._data.find(needle, start, stop)
 
     @property
     def size(self) -> int:
@@ -218,6 +223,11 @@ class _Part(Source):
         if self._limit is not None:
             size = min(size, self._limit - offset)
         return self._parent.read(self._offset + offset, size) if offset >= 0 and size > 0 else b""
+
+    def search(self, needle: bytes, start: int = 0, stop: int | None = None) -> int:
+        ends = [self._offset + end for end in (stop, self._limit) if end is not None]
+        found = self._parent.search(needle, self._offset + start, min(ends, default=None))
+        return found if found < 0 else found - self._offset
 
     @property
     def size(self) -> int:
@@ -318,6 +328,12 @@ class StreamSource(Source):
         if start == 0 and size == len(self._kept):
             return bytes(self._kept)
         return bytes(memoryview(self._kept)[start : start + size])
+
+    def search(self, needle: bytes, start: int = 0, stop: int | None = None) -> int:
+        if stop is None or start < self._start or stop > self.at_hand:
+            return super().search(needle, start, stop)
+        found = self._kept.find(needle, start - self._start, stop - self._start)
+        return found if found < 0 else self._start + found
 
     def drain(self) -> None:
         """Unpack to the end, so that ``damage`` and ``packed`` are final; keeps at most the window."""

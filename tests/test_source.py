@@ -16,6 +16,7 @@ from mbtool.errors import FormatError, InputError, LimitError
 from mbtool.source import (
     GRAIN,
     MIB,
+    STEP,
     Budget,
     BytesSource,
     FileSource,
@@ -117,19 +118,30 @@ def test_chunks(source: Source):
 )
 def test_search_is_find(haystack: bytes, needle: bytes, start: int, length: int | None, step: int):
     class Small(BytesSource):
+        search = Source.search
+
         def chunks(self, start: int = 0, stop: int | None = None, _: int = 0):
             return super().chunks(start, stop, step)
 
     stop = None if length is None else start + length
     expected = haystack.find(needle, start, len(haystack) if stop is None else stop)
-    assert Small(haystack).search(needle, start, stop) == expected
+    unpacked, forgetful = stream(haystack, step), stream(haystack, step)
+    unpacked.drain()
+    forgetful.forget(start + 1)
+    forgetful.drain()
+    part = BytesSource(b"xx" + haystack + needle).part(2, len(haystack))
+    for source in (Small(haystack), BytesSource(haystack), part, stream(haystack, step), unpacked, forgetful):
+        assert source.search(needle, start, stop) == expected
 
 
-def test_search_crosses_pieces():
-    data = bytes(MIB - 2) + b"NEEDLE" + bytes(10)
-    assert BytesSource(data).search(b"NEEDLE") == MIB - 2
-    assert BytesSource(data).search(b"NEEDLE", 0, MIB + 4) == MIB - 2
-    assert BytesSource(data).search(b"NEEDLE", 0, MIB + 3) == -1
+def test_search_crosses_pieces(tmp_path):
+    data = bytes(STEP - 2) + b"NEEDLE" + bytes(10)
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    with open_file(path) as source:
+        assert source.search(b"NEEDLE") == STEP - 2
+        assert source.search(b"NEEDLE", 0, STEP + 4) == STEP - 2
+        assert source.search(b"NEEDLE", 0, STEP + 3) == -1
 
 
 # --- streams

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from typing import Any, Protocol, TextIO
 
@@ -41,6 +40,8 @@ def show(path: str, limits: Limits, report: Report, *, full: bool, tolerant: boo
 
 
 def _sha256(source: Source) -> str:
+    import hashlib  # slow to load: not before the inspection, which may load it beside other work
+
     digest = hashlib.sha256()
     for piece in source.chunks():
         digest.update(piece)

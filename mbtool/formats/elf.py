@@ -52,15 +52,16 @@ class _Inspection:
             fields.append(_unread(elf))
         notes = self.guard(lambda: self.notes(sections)) or []
         xen = [note for note in notes if elf_notes.for_xen(source, note)]
+        contents = self.contents(notes)
         children = [
             *self.segments(),
             *self.section_nodes(sections, names),
             *(elf_notes.node(note) for note in self.limited(notes, "note")),
             *self.xen(xen, LEGACY_SECTION in names),
             *(self.guard(lambda: multiboot.headers(source)) or () if elf.is_x86 else ()),
-            *self.contents(notes),
+            *contents,
         ]
-        if elf.is_x86:
+        if elf.is_x86 and not any(node.kind == "linux-kernel" for node in contents):
             self.findings += self.guard(lambda: multiboot.near_misses(source)) or ()
         known = source.known_size
         size = elf.headers_end if known is None else known
@@ -180,9 +181,10 @@ class _Inspection:
         if stop is None:
             stop = max((note.desc_offset + len(note.desc) for note in notes), default=0)
             stop = max(stop, source.at_hand)
-        finders = (linux_details.find, xen_hypervisor.find)
-        nodes = (self.guard(lambda find=find: find(source, start, stop)) for find in finders)  # type: ignore[misc]
-        return [node for node in nodes if node]
+        for find in (linux_details.find, xen_hypervisor.find):
+            if node := self.guard(lambda: find(source, start, stop)):  # noqa: B023 it is called at once
+                return [node]
+        return []
 
 
 def _unread(elf: ElfFile) -> Field:

@@ -33,7 +33,7 @@ def checksum(source: Source, headers: PeHeaders) -> int:
     for piece in source.chunks():
         # A sum of 16-bit words with the carry added back is the number that the bytes spell, modulo 0xffff:
         # far faster than adding words one by one. The shift sets a piece of odd length right.
-        total += int.from_bytes(piece, "little") % 0xFFFF << 8 * (size & 1)
+        total += int.from_bytes(piece, "little") << 8 * (size & 1)
         size += len(piece)
     own = headers.optional.CheckSum << 8 * (checksum_place(headers) & 1)
     folded = (total - own) % 0xFFFF or 0xFFFF  # never 0: the words of "MZ" and "PE" are in it
