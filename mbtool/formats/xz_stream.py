@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
 
 from construct import Bytes, Int8ul, Int32ul, Struct
 
@@ -128,12 +130,19 @@ def open_member(source: Source, at: int) -> Pieces | None:
         at = _padding_end(source, at)
     if source.read(at, len(MAGIC)) != MAGIC:
         return None
-    import lzma
+    lzma = _library()
+    return decode(source, at, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_MEMORY), lzma.LZMAError)
 
-    def start() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_MEMORY)
 
-    return decode(source, at, start, lzma.LZMAError)
+def _library() -> ModuleType:
+    """Python's lzma module, or lzma_mt, which is the same with a liblzma of its own: one that is a quarter faster.
+
+    Python's uses that of the system, and before 5.6 liblzma decodes in C alone.
+    """
+    try:
+        return import_module("lzma_mt")
+    except ImportError:
+        return import_module("lzma")
 
 
 def _padding_end(source: Source, at: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -352,6 +353,11 @@ def check_kernel(path: Path, kind: str) -> None:
     node = compression.inspect(BytesSource(data), Context(Budget(), head_only))
     assert (node.kind, node["appended_size"], node["uncompressed_size"]) == (kind, size, size)
     assert ids(node) == []
+
+
+def test_xz_without_the_package_for_it(pack: Pack, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "lzma_mt", None)
+    assert unpacked(pack("xz --x86 --lzma2=dict=32MiB --check=crc32", PLAIN)) == PLAIN
 
 
 @pytest.mark.real
