@@ -12,7 +12,9 @@ Source: Linux, Documentation/arch/x86/boot.rst.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from mbtool.beside import Afterwards, Beside
 from mbtool.errors import FormatError, MbtoolError
 from mbtool.formats import linux_boot, linux_checks, linux_crc
 from mbtool.formats.context import Context
@@ -79,16 +81,17 @@ def inspect(source: Source, context: Context) -> Node:
     size = source.size
     findings = [*linux_checks.findings(header, size)]
     fields = [*_version(source, header, findings), *linux_boot.fields(header, head), *_parts(header, head, size)]
-    crc = linux_crc.check(source, header, str(fields[0].value))
-    if crc is not None:
-        field, problems = linux_crc.show(crc)
-        fields.append(field)
-        findings += problems
-    children = [
-        *_pe(source, context, head, findings),
-        *_payload(source, context, header, size),
-        *_kernel_info(source, header, findings),
-    ]
+    with Beside(lambda: _payload(source, context, header, size)) as payload:
+        if source.streamed:
+            payload.result()  # a stream has one reader at a time
+        crc = linux_crc.check(source, header, str(fields[0].value))
+        if crc is not None:
+            field, problems = linux_crc.show(crc)
+            fields.append(field)
+            findings += problems
+        frugal = replace(context, budget=Afterwards(context.budget, payload))
+        efi = _pe(source, frugal, head, findings)
+        children = [*efi, *payload.result(), *_kernel_info(source, header, findings)]
     kind = "bzimage" if header.loaded_high else "zimage"
     return Node(kind, 0, size, tuple(fields), tuple(children), tuple(findings))
 
@@ -138,26 +141,25 @@ def _parts(header: SetupHeader, head: bytes, size: int) -> Iterator[Field]:
         yield Field("payload", f"{length} bytes at {offset:#x}")
 
 
-def _pe(source: Source, context: Context, head: bytes, findings: list[Finding]) -> Iterator[Node]:
+def _pe(source: Source, context: Context, head: bytes, findings: list[Finding]) -> list[Node]:
     """The image as a PE file, which it is to EFI."""
     if head[:2] != b"MZ":
-        return
+        return []
     from mbtool.formats import pe
 
     try:
-        if not pe.reject(source):
-            yield pe.inspect(source, context)
+        return [] if pe.reject(source) else [pe.inspect(source, context)]
     except MbtoolError as error:
         findings.append(Finding.of(error, "LINUX-PE"))
+        return []
 
 
-def _payload(source: Source, context: Context, header: SetupHeader, size: int) -> Iterator[Node]:
+def _payload(source: Source, context: Context, header: SetupHeader, size: int) -> list[Node]:
     if header.payload is None:
-        return
+        return []
     offset, length = header.payload
     length = min(length, size - offset)
-    if length > 0:
-        yield context.inside(source.part(offset, length, f"{source.name}:payload"), offset)
+    return [context.inside(source.part(offset, length, f"{source.name}:payload"), offset)] if length > 0 else []
 
 
 def _kernel_info(source: Source, header: SetupHeader, findings: list[Finding]) -> Iterator[Node]:
