@@ -46,6 +46,17 @@ def refuse_space(space: Space) -> None:
 
 def refuse_load(parms: DomParms, space: Space) -> None:
     """What stops it while it copies the kernel: sizes that cannot be, a hypercall page that is not there."""
+    refuse_segments(parms)
+    if parms.virt_hypercall is not None and parms.virt_hypercall not in space.total:
+        raise RefusedError(
+            "Invalid HYPERCALL_PAGE field in ELF notes.",
+            expected=f"an address inside {space.total}",
+            found=f"{parms.virt_hypercall:#x}",
+        )
+
+
+def refuse_segments(parms: DomParms) -> None:
+    """Segments that libelf does not copy: sizes that cannot be, or more in all than there is room for."""
     room = 2 * (parms.virt_kend - parms.virt_kstart)
     for segment in parms.segments:
         room -= segment.p_memsz
@@ -57,12 +68,6 @@ def refuse_load(parms: DomParms, space: Space) -> None:
             )
     if room < 0:
         raise RefusedError("program segments total to more than the input image size: they overlap each other")
-    if parms.virt_hypercall is not None and parms.virt_hypercall not in space.total:
-        raise RefusedError(
-            "Invalid HYPERCALL_PAGE field in ELF notes.",
-            expected=f"an address inside {space.total}",
-            found=f"{parms.virt_hypercall:#x}",
-        )
 
 
 def place_p2m(

@@ -58,6 +58,11 @@ class Gdb:
         self.ask("c", seconds)
         assert self.registers()["rip"] == address
 
+    def go_on(self, address: int) -> None:
+        """Let the machine run on from a breakpoint at ``address``, for good."""
+        assert self.ask(f"z1,{address:x},1") == "OK"
+        self._socket.sendall(b"$c#63")
+
     def registers(self) -> dict[str, int]:
         """General registers, eflags, selectors and cr3 of the first CPU."""
         raw = bytes.fromhex(self.ask("g").replace("x", "0"))

@@ -39,6 +39,7 @@ class Boot:
     xen: Path
     kernel: Path
     initrd: Path | None = None
+    initrd_string: str = ""
     dom0_mem: str = "512M"
     xen_options: str = ""
     dom0_args: str = "console=hvc0"
@@ -62,26 +63,28 @@ def record(boot: Boot, entry: int | None = None) -> Recording:
     with tempfile.TemporaryDirectory(prefix="mbtool-record-") as folder:
         work = Path(folder)
         if entry is None:
-            with _qemu(boot, work, ()) as console:
+            with qemu(boot, work, ()) as console:
                 verdict = _wait(console, boot.timeout)
             if verdict is None:
-                return Recording(_about(boot, console), _lines(console))
+                return Recording(about(boot, console), console_lines(console, "Building a PV Dom0")[:60])
             entry = verdict
         socket = work / "gdb"
-        with _qemu(boot, work, ("-S", "-gdb", f"unix:{socket},server=on,wait=off")) as console, Gdb(socket) as gdb:
+        with qemu(boot, work, ("-S", "-gdb", f"unix:{socket},server=on,wait=off")) as console, Gdb(socket) as gdb:
             gdb.ask("qSupported")
             try:
                 gdb.run_to(entry, boot.timeout)
             except TimeoutError:
                 raise
             except (EOFError, OSError):  # QEMU ended: Xen gave up after it had printed the arrangement
-                return Recording(_about(boot, console), _lines(console))
+                return Recording(about(boot, console), console_lines(console, "Building a PV Dom0")[:60])
             registers = gdb.registers()
             page = gdb.read(registers["rsi"], 4096)
             pt_base, nr_pt_frames, mfn_list = (_word(page, at) for at in (88, 96, 104))
             tables = gdb.read(pt_base, nr_pt_frames * 4096)
             p2m = gdb.read(mfn_list, min(8 * _word(page, 32), boot.p2m_bytes))
-        return Recording(_about(boot, console), _lines(console), registers, page, tables, p2m)
+        return Recording(
+            about(boot, console), console_lines(console, "Building a PV Dom0")[:60], registers, page, tables, p2m
+        )
 
 
 def _word(page: bytes, at: int) -> int:
@@ -89,7 +92,9 @@ def _word(page: bytes, at: int) -> int:
 
 
 def _command(boot: Boot, xen: str, kernel: str, initrd: str) -> list[str]:
-    modules = f"{kernel} {boot.dom0_args}".replace(",", ",,") + (f",{initrd}" if initrd else "")
+    modules = f"{kernel} {boot.dom0_args}".replace(",", ",,")
+    if initrd:
+        modules += "," + f"{initrd} {boot.initrd_string}".rstrip(" ").replace(",", ",,")
     return [
         "qemu-system-x86_64",
         *("-machine", "q35,accel=tcg", "-cpu", boot.cpu, "-smp", str(boot.smp), "-m", str(boot.memory)),
@@ -99,7 +104,7 @@ def _command(boot: Boot, xen: str, kernel: str, initrd: str) -> list[str]:
 
 
 @contextmanager
-def _qemu(boot: Boot, work: Path, extra: tuple[str, ...]) -> Iterator[Path]:
+def qemu(boot: Boot, work: Path, extra: tuple[str, ...]) -> Iterator[Path]:
     """A running machine, killed at the end; yields the file that its serial console goes to."""
     xen = boot.xen.read_bytes()
     plain = work / "xen"
@@ -110,8 +115,8 @@ def _qemu(boot: Boot, work: Path, extra: tuple[str, ...]) -> Iterator[Path]:
             link.symlink_to(path.resolve())
     console = work / "console"
     console.write_bytes(b"")
-    command = _command(boot, str(plain), str(work / "kernel"), str(work / "initrd") if boot.initrd else "")
-    process = subprocess.Popen([*command, "-serial", f"file:{console}", *extra], stdin=subprocess.DEVNULL)
+    command = [*_command(boot, "xen", "kernel", "initrd" if boot.initrd else ""), "-serial", f"file:{console}"]
+    process = subprocess.Popen([*command, *extra], stdin=subprocess.DEVNULL, cwd=work)
     try:
         yield console
     finally:
@@ -131,19 +136,21 @@ def _wait(console: Path, seconds: float) -> int | None:
     )
 
 
-def _lines(console: Path) -> tuple[str, ...]:
-    """Xen's lines from where it builds dom0, without their prefix."""
+def console_lines(console: Path, start: str) -> tuple[str, ...]:
+    """Xen's lines without their prefix, from the first that holds ``start``."""
     lines = [line.rstrip() for line in re.findall(r"\(XEN\) (.*)", console.read_text(errors="replace"))]
-    start = next((i for i, line in enumerate(lines) if "Building a PV Dom0" in line), len(lines))
-    return tuple(lines[start : start + 60])
+    begin = next((i for i, line in enumerate(lines) if start in line), len(lines))
+    return tuple(lines[begin:])
 
 
-def _about(boot: Boot, console: Path) -> dict[str, object]:
+def about(boot: Boot, console: Path, extra: tuple[str, ...] = ()) -> dict[str, object]:
     """What was booted and how: names and digests, no paths, no time."""
     initrd = boot.initrd
     started = STARTUP.search(console.read_text(errors="replace"))
     return {
-        "command": shlex.join(_command(boot, boot.xen.name, boot.kernel.name, initrd.name if initrd else "")),
+        "command": shlex.join(
+            [*_command(boot, boot.xen.name, boot.kernel.name, initrd.name if initrd else ""), *extra]
+        ),
         "xen": started[1] if started else "",
         "debug": bool(started and started[2] == "y"),
         "kernel_sha256": hashlib.sha256(boot.kernel.read_bytes()).hexdigest(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 ENTRY, HYPERCALL_PAGE, VIRT_BASE, PADDR_OFFSET, XEN_VERSION, GUEST_OS = 1, 2, 3, 4, 5, 6
@@ -15,15 +15,18 @@ Segment = tuple[int, int]
 """(p_paddr, p_memsz): a loadable segment without content."""
 
 
-def note(kind: int, value: int | str) -> bytes:
+def note(kind: int, value: int | str | bytes) -> bytes:
     """One note of the owner ``Xen``."""
-    desc = struct.pack("<Q", value) if isinstance(value, int) else value.encode() + b"\0"
+    if isinstance(value, int):
+        desc = struct.pack("<Q", value)
+    else:
+        desc = value if isinstance(value, bytes) else value.encode() + b"\0"
     return struct.pack("<III4s", 4, len(desc), kind, b"Xen\0") + desc.ljust(len(desc) + 3 & ~3, b"\0")
 
 
-def kernel(segments: Iterable[Segment], notes: dict[int, int | str], *, entry: int) -> bytes:
+def kernel(segments: Iterable[Segment], notes: Mapping[int, int | str | bytes], *, entry: int) -> bytes:
     """An ELF64 kernel for x86-64 with these segments and the notes that every PV kernel has, plus ``notes``."""
-    given: dict[int, int | str] = {XEN_VERSION: "xen-3.0", GUEST_OS: "linux", ENTRY: entry, **notes}
+    given: dict[int, int | str | bytes] = {XEN_VERSION: "xen-3.0", GUEST_OS: "linux", ENTRY: entry, **notes}
     data = b"".join(note(kind, value) for kind, value in given.items())
     loads = list(segments)
     start = 64 + 56 * (len(loads) + 1)
@@ -85,4 +88,27 @@ CASES: dict[str, Case] = {
         {VIRT_BASE: (1 << 64) - (4 << 20), INIT_P2M: 1 << 39, MOD_START_PFN: 1},
         entry=(1 << 64) - (4 << 20),
     ),
+}
+
+PHYS32_ENTRY, PHYS32_RELOC = 18, 19
+
+
+def pvh_kernel(start: int, size: int, *, entry: int, reloc: tuple[int, ...] | None = None) -> bytes:
+    """A PVH kernel of one segment; ``reloc``: alignment, lowest and highest address, as far as its note goes."""
+    notes: dict[int, int | str | bytes] = {PHYS32_ENTRY: entry, SUPPORTED_FEATURES: struct.pack("<I", 1 << 11)}
+    if reloc is not None:
+        notes[PHYS32_RELOC] = struct.pack(f"<{len(reloc)}I", *reloc)
+    return kernel([(start, size)], notes, entry=entry)
+
+
+PVH_CASES: dict[str, bytes] = {
+    # Linked where dom0 has no memory, and movable: to the highest address of its alignment.
+    "moved": pvh_kernel(0x3000_0000, 0x12_3456, entry=0x3000_1000, reloc=(0x20_0000, 0x10_0000, 0xFFFF_FFFF)),
+    # The same with a limit, and the alignment of its segment.
+    "moved-low": pvh_kernel(0x3000_0000, 0x12_3000, entry=0x3000_0000, reloc=(0xFFFF_FFFF, 0, 0xFF_FFFF)),
+    # To the very end of dom0's memory, which Xen then takes for its ACPI tables.
+    "moved-top": pvh_kernel(0x3000_0000, 0x1_0000, entry=0x3000_0000, reloc=(0x1000,)),
+    # So large that the initrd fits on neither side of it but behind.
+    "low": pvh_kernel(0x14_0000, 0x8_0000, entry=0x14_0000),
+    "fixed": pvh_kernel(0x3000_0000, 0x1000, entry=0x3000_0000),
 }
