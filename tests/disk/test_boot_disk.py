@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mbtool.disk.boot_set import BootSet, Module, request
-from mbtool.disk.image import DiskRequest, plan_disk, write_disk
+from mbtool.disk.image import DiskRequest
 from mbtool.errors import InputError
 from mbtool.formats import compression, elf_file, linux_boot, multiboot1, multiboot2
 from mbtool.formats.multiboot_search import MULTIBOOT1, MULTIBOOT2
@@ -23,47 +22,19 @@ from mbtool.plan.e820 import E820Entry, E820Map
 from mbtool.plan.load import LoadPlan
 from mbtool.plan.memory import Range
 from mbtool.plan.modules import ModuleFile
-from mbtool.prove.qemu import PROGRAM, End, Firmware, Machine, boot, drive_arguments, uefi_firmware
+from mbtool.prove.qemu import PROGRAM, Firmware, Machine, uefi_firmware
 from mbtool.source import Budget, open_file
 from tests import qemu
 from tests.conftest import missing
+from tests.disk.boots import MAPS, memory_of, modules_of, run, write
 from tests.disk.vga import vga_text
-from tests.samples.report import number, ranges, report
+from tests.samples.report import number, report
 
 pytestmark = pytest.mark.boot
 
 MIB = 1 << 20
 MODULE = bytes(range(256)) * 13 + b"odd"
 INIT = "init: mbtool sample initrd is running\ninit: the early archive was unpacked\ninit: end\n"
-MAPS = {
-    "mb1": ("mmap", "base_addr", "length"),
-    "mb2": ("mmap", "base_addr", "length"),
-    "pvh": ("memmap", "addr", "size"),
-}
-
-
-def write(disk: DiskRequest, folder: Path) -> Path:
-    path = folder / "disk.img"
-    path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        write_disk(plan_disk(disk), fd)
-    finally:
-        os.close(fd)
-    return path
-
-
-def run(path: Path, machine: Machine, until: str | None = None, seconds: float = 120) -> str:
-    """The console of a machine that boots the disk until it powers off, or ``until`` is on the console."""
-    seen = (lambda text: until in text.replace("\r", "")) if until else (lambda text: False)
-    result = boot(machine, drive_arguments(path, machine.bus), timeout=seconds, seen=seen)
-    console = result.console.replace("\r", "")
-    assert result.end is (End.STOPPED if until else End.POWER_OFF), f"{result.end}: {console[-3000:]}"
-    return console
-
-
-def memory_of(values: dict[str, str], tag: str) -> E820Map:
-    return E820Map(tuple(E820Entry(Range(first, end), kind) for first, end, kind in ranges(values, *MAPS[tag])))
 
 
 @pytest.fixture(autouse=True)
@@ -96,33 +67,6 @@ def known(path: Path, modules: list[ModuleFile], memory: E820Map) -> LoadPlan:
             first = multiboot1.parse(head, at)
             return plan_multiboot1.plan("kernel", size, first, at, elf, "one two", modules, memory)
         return plan_pvh.plan("kernel", size, elf, "one two", modules, memory)
-
-
-def modules_of(values: dict[str, str], tag: str) -> list[tuple[int, int, str, int]]:
-    """Start, end, text and CRC-32 of each module that a sample reports."""
-    if tag == "mb1":
-        count = number(values, "mods_count")
-        names = [
-            (f"mods[{n}].mod_start", f"mods[{n}].mod_end", f"mods[{n}].string.text", f"mods[{n}]")
-            for n in range(count)
-        ]
-    elif tag == "mb2":
-        tags = [f"tags[{n}]" for n in range(64) if values.get(f"tags[{n}].type") == "0x00000003"]
-        names = [(f"{t}.mod_start", f"{t}.mod_end", f"{t}.string", t) for t in tags]
-    else:
-        return [
-            (
-                start := number(values, f"modlist[{n}].paddr"),
-                start + number(values, f"modlist[{n}].size"),
-                values.get(f"modlist[{n}].cmdline.string", ""),
-                number(values, f"modlist[{n}].crc32"),
-            )
-            for n in range(number(values, "nr_modules"))
-        ]
-    return [
-        (number(values, start), number(values, end), values[text], number(values, f"{name}.crc32"))
-        for start, end, text, name in names
-    ]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -187,32 +131,6 @@ def test_an_empty_module(samples: Path, tmp_path: Path) -> None:
     disk, _ = request(BootSet(samples / SAMPLES[0], modules=[Module(tmp_path / "empty", "text")]))
     values = report(run(write(disk, tmp_path), Machine(memory=64)), "mb1")
     assert modules_of(values, "mb1") == [(2 * MIB, 2 * MIB, "empty text", 0)]
-
-
-# ---- machines ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bus", ["ahci", "ide", "virtio", "usb"])
-def test_disk_on_every_bus(samples: Path, module: Path, tmp_path: Path, bus: str) -> None:
-    machine = Machine(memory=64, bus=bus, machine="pc" if bus == "ide" else "q35")
-    disk, _ = request(BootSet(samples / SAMPLES[0], modules=[Module(module)]))
-    values = report(run(write(disk, tmp_path), machine), "mb1")
-    assert number(values, "mods[0].crc32") == zlib.crc32(MODULE)
-
-
-def test_more_than_4_gib_of_memory(samples: Path, tmp_path: Path) -> None:
-    disk, _ = request(BootSet(samples / SAMPLES[1]))
-    memory = memory_of(report(run(write(disk, tmp_path), Machine(memory=6144)), "mb2"), "mb2")
-    assert max(span.end for span in memory.usable()) > 1 << 32
-    assert sum(span.size for span in memory.usable()) > 6143 * MIB
-    assert memory.mem_upper < 4 * MIB  # KiB, below 4 GiB
-
-
-def test_too_little_memory_is_refused(samples: Path, tmp_path: Path) -> None:
-    (tmp_path / "big").write_bytes(bytes(20 * MIB))
-    disk, _ = request(BootSet(samples / SAMPLES[0], modules=[Module(tmp_path / "big")]))
-    console = run(write(disk, tmp_path), Machine(memory=16), until="to 0x01600000\n")
-    assert "error: not enough memory below 4 GiB: boot/big: needs 0x00200000 to 0x01600000" in console
 
 
 # ---- Debian's kernels ----------------------------------------------------------------------------------------

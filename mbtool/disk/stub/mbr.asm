@@ -54,21 +54,10 @@ main:
         jne     fail
 %endif
 
-.read:  mov     di, 3                   ; tries
-.try:   mov     si, packet
-        mov     ah, 0x42
-        mov     dl, [drive]
-        int     0x13
-        jnc     .loaded
-        xor     ax, ax                  ; reset the drive, then once more
-        mov     dl, [drive]
-        int     0x13
-        dec     di
-        jnz     .try
+.read:  mov     si, packet
+        call    read_packet
         mov     si, read_error
-        jmp     fail
-
-.loaded:
+        jc      fail
         mov     si, no_stage2
         cmp     dword [STAGE2], STAGE2_MAGIC
         jne     fail
@@ -86,6 +75,7 @@ fail:
         jmp     .halt
 
 %include "console.inc"
+%include "disk.inc"
 
 prefix:         db 13, 10, "mbtool stub: error: ", 0
 no_extensions:  db "this BIOS cannot read the disk by LBA", 13, 10, 0

@@ -25,6 +25,7 @@ BUFFER          equ 0x20000
 BUFFER_SECTORS  equ 64                  ; 32 KiB a read: every BIOS can do that
 LOW_START       equ 0x30000             ; items below 1 MiB must stay in here
 LOW_END         equ 0x80000
+MIB             equ 0x100000
 SMAP            equ 0x534d4150
 
 CODE32          equ 0x10                ; selectors as the Linux boot protocol wants them
@@ -193,23 +194,12 @@ read_buffer:
         dec     edx
         add     eax, edx
         shr     eax, cl
-        mov     [want], ax
-        mov     di, 3
-.try:   mov     ax, [want]
         mov     [packet.count], ax
         mov     si, packet
-        mov     ah, 0x42
-        mov     dl, [drive]
-        int     0x13
-        jnc     .done
-        xor     ax, ax
-        mov     dl, [drive]
-        int     0x13
-        dec     di
-        jnz     .try
+        call    read_packet
         mov     si, read_error
-        jmp     fail_item
-.done:  mov     eax, [saved_lba]
+        jc      fail_item
+        mov     eax, [saved_lba]
         mov     [packet.lba], eax
         mov     eax, [saved_lba + 4]
         mov     [packet.lba + 4], eax
@@ -224,7 +214,7 @@ check_memory:
         add     edx, eax
         jc      .bad
         mov     [end], edx
-        cmp     eax, 0x100000
+        cmp     eax, MIB
         jae     .high
         cmp     eax, LOW_START          ; below 1 MiB: only what this code leaves alone
         jb      .bad
@@ -391,25 +381,45 @@ machine_values:
         int     0x12
         movzx   eax, ax
         mov     [value_lower], eax
-        mov     di, MAP & 0xf
         push    word MAP >> 4
         pop     es
+        mov     dword [value_upper], MIB        ; an address so far
+.grow:  mov     di, MAP & 0xf
         mov     cx, [map_entries]
-.next:  jcxz    .rsdp
+.next:  jcxz    .limit
         call    entry_bounds
         jc      .skip
         cmp     dword [es:di + 16], 1
         jne     .skip
-        cmp     ebx, 0x100000
+        cmp     ebx, [value_upper]
         ja      .skip
-        cmp     edx, 0x100000
+        cmp     edx, [value_upper]
         jbe     .skip
-        sub     edx, 0x100000
-        shr     edx, 10
-        mov     [value_upper], edx
+        mov     [value_upper], edx      ; memory from 1 MiB up to here: look for what follows
+        jmp     .grow
 .skip:  add     di, 24
         dec     cx
         jmp     .next
+.limit: mov     di, MAP & 0xf           ; odd maps overlap: up to the first that is anything but memory
+        mov     cx, [map_entries]
+.other: jcxz    .known
+        call    entry_bounds
+        jc      .pass
+        cmp     dword [es:di + 16], 1
+        je      .pass
+        cmp     edx, MIB
+        jbe     .pass
+        cmp     ebx, [value_upper]
+        jae     .pass
+        cmp     ebx, MIB
+        jae     .lower
+        mov     ebx, MIB
+.lower: mov     [value_upper], ebx
+.pass:  add     di, 24
+        dec     cx
+        jmp     .other
+.known: sub     dword [value_upper], MIB
+        shr     dword [value_upper], 10
 .rsdp:  mov     ax, [0x40e]             ; first KiB of the EBDA, then the BIOS area
         mov     cx, 64
         call    find_rsdp
@@ -496,6 +506,7 @@ print_hex:
         ret
 
 %include "console.inc"
+%include "disk.inc"
 
 ; ---------------------------------------------------------------- protected mode
 
@@ -739,7 +750,6 @@ now:            dd 0
 skip:           dd 0
 crc:            dd 0
 end:            dd 0
-want:           dw 0
 stack:          dw 0
 map_entries:    dw 0
 drive:          db 0
