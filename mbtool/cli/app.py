@@ -18,6 +18,7 @@ VERBS = {
     "build-dom0": "build_dom0",
     "build-disk": "build_disk",
     "plan": "plan",
+    "decode": "decode",
     "prove": "prove",
     "schema": "schema",
 }
