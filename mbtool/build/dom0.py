@@ -21,7 +21,6 @@ from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
 from mbtool.plan.host import Host
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan
-from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
 
@@ -64,7 +63,7 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
         raise UnsupportedError("Xen is told dom0=pvh, and a PVH dom0 cannot be built yet", remedy="leave it out")
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
-    parms = _parms(kernel, Budget(request.limits), version)
+    parms = _parms(kernel, Budget(request.limits), hypervisor)
     initrd_len = None if initrd is None else initrd.size
     pages = _pages(request, hypervisor, parms, initrd_len or 0)
     plan = pv_dom0.plan(
@@ -81,7 +80,9 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
         ),
         clipped=pages.clipped,
     )
-    return Planned(plan, _assumptions(request, plan, hypervisor.assumption, pages.assumption), pages.option)
+    pv32 = "Xen is built with CONFIG_PV32" if plan.width.bits == 32 and hypervisor.config is None else ""
+    assumptions = _assumptions(request, plan, hypervisor.assumption, pv32, pages.assumption)
+    return Planned(plan, assumptions, pages.option)
 
 
 def _string(request: Request) -> bytes | None:
@@ -91,10 +92,10 @@ def _string(request: Request) -> bytes | None:
     return cmdline.cook(os.fsencode(request.cmdline), named=False)
 
 
-def _parms(source: Source, budget: Budget, version: XenVersion) -> DomParms:
+def _parms(source: Source, budget: Budget, xen: Hypervisor) -> DomParms:
     """What the kernel says; FormatError when its file ends before its segments do."""
-    elf = open_kernel(source, budget, version).elf
-    parms = xen_dom_parms.derive(elf, version=version.release)
+    elf = open_kernel(source, budget, xen.version).elf
+    parms = xen_dom_parms.derive(elf, version=xen.version.release, pv32=xen.pv32)
     end = max((segment.p_offset + segment.p_filesz for segment in parms.segments), default=0)
     if end > elf.size:
         raise FormatError(

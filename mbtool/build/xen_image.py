@@ -26,6 +26,11 @@ class Hypervisor:
         return next((line.partition("=")[2] for line in self.config if line.startswith(f"{name}=")), "")
 
     @property
+    def pv32(self) -> bool:
+        """Whether it runs 32-bit PV kernels; assumed when nobody says."""
+        return self.setting("CONFIG_PV32", "y") == "y"
+
+    @property
     def dom0_mem(self) -> str:
         """What stands for ``dom0_mem=`` when Xen's command line has none (CONFIG_DOM0_MEM)."""
         return self.setting("CONFIG_DOM0_MEM", "").strip('"')

@@ -7,6 +7,7 @@ gets the compat layout of the same structure. dom0 finds its console in a ``dom0
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from construct import Bytes, Int32ul, Int64ul, Padding, Struct
@@ -130,8 +131,14 @@ def parse(data: bytes, width: int | None = None) -> StartInfo:
 
 
 def build_page(info: StartInfo, vga: bytes = b"", width: int = 64) -> bytes:
-    """The 4096 bytes of the page: start_info, dom0's console information behind it, zeros."""
-    page = LAYOUTS[width].build(info).ljust(INFO_OFF, b"\0") + vga
+    """The 4096 bytes of the page: start_info, dom0's console information behind it, zeros.
+
+    Xen makes the 32-bit form out of the 64-bit one in place (xlat_start_info): the end of that is left behind it.
+    """
+    page = LAYOUTS[width].build(info)
+    if width == 32:
+        page += START_INFO_64.build(replace(info, console=bytes(8)))[len(page) :]
+    page += vga
     if len(page) > PAGE:
         raise FormatError("console information does not fit behind start_info", found=f"{len(vga)} bytes")
     return page.ljust(PAGE, b"\0")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mbtool.plan.memory import TOP, Range
 from mbtool.plan.pv_dom0 import Plan
+from mbtool.plan.pv_width import init_p2m
 
 NOTHING = Range(0, 0)
 
@@ -15,12 +16,14 @@ def lines(plan: Plan) -> tuple[str, ...]:
     """The lines without ``(XEN) `` and line ends; leading blanks are Xen's."""
     parms, space = plan.parms, plan.space
     pae = ", PAE" if plan.shows_pae else ""
-    result = [f" Dom0 kernel: 64-bit{pae}, lsb, paddr {_hex(parms.pstart)} -> {_hex(parms.pend)}"]
+    result = [f" Dom0 kernel: {plan.width.bits}-bit{pae}, lsb, paddr {_hex(parms.pstart)} -> {_hex(parms.pend)}"]
     if parms.bsd_symtab_range is not None:
         start, end = parms.bsd_symtab_range
         result.append(f" Dom0 symbol map {_hex(start)} -> {_hex(end)}")
     if plan.clipped:
         result.append(f"Dom0 memory clipped to {plan.nr_pages} pages")
+    if parms.p2m_base is not None and init_p2m(parms) is None:
+        result.append("P2M table base ignored")
     left = plan.nr_pages - plan.start_info.first_p2m_pfn
     result += [
         "PHYSICAL MEMORY ARRANGEMENT:",

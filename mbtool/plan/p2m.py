@@ -1,7 +1,7 @@
-"""The P2M: dom0's list of machine frames by pseudo-physical frame, eight bytes each.
+"""The P2M: dom0's list of machine frames by pseudo-physical frame, eight bytes each (four for a 32-bit kernel).
 
 The images decide the entries up to ``first_p2m_pfn``: dom0's block and the initrd. What follows (the frames of the
-P2M itself, then chunks as the allocator had them) only the machine knows; it is left INVALID_P2M_ENTRY.
+P2M itself, then chunks as the allocator had them) only the machine knows; it is left INVALID_P2M_ENTRY (all ones).
 Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` (4.14 to 4.22 alike).
 """
 
@@ -15,9 +15,10 @@ from mbtool.plan.memory import PAGE_SHIFT
 from mbtool.plan.pv_dom0 import Plan
 from mbtool.record import record
 
-INVALID_P2M_ENTRY = (1 << 64) - 1
 BLOCK = 1 << 17
 """Entries written at a time: 1 MiB."""
+TYPES = {8: "Q", 4: "I"}
+"""How ``array`` calls an entry of so many bytes."""
 
 
 @record
@@ -63,16 +64,17 @@ def decided_runs(plan: Plan) -> tuple[Run, ...]:
 
 def blocks(plan: Plan) -> Iterator[bytes]:
     """The whole P2M, ``nr_pages`` entries, in pieces of at most 1 MiB."""
+    word = plan.width.word
     written = 0
     for run in decided_runs(plan):
         for start in range(0, run.count, BLOCK):
             count = min(BLOCK, run.count - start)
             first = run.mfn + start * run.step
-            entries = array("Q", range(first, first + count * run.step, run.step))
+            entries = array(TYPES[word], range(first, first + count * run.step, run.step))
             if sys.byteorder == "big":
                 entries.byteswap()
             yield entries.tobytes()
         written += run.count
-    unknown = INVALID_P2M_ENTRY.to_bytes(8, "little") * BLOCK
+    unknown = b"\xff" * word * BLOCK
     for start in range(written, plan.nr_pages, BLOCK):
-        yield unknown[: 8 * (plan.nr_pages - start)]
+        yield unknown[: word * (plan.nr_pages - start)]

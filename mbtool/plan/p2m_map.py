@@ -8,7 +8,7 @@ only the machine knows. Xen: xen/arch/x86/pv/dom0_build.c, ``setup_pv_physmap`` 
 from __future__ import annotations
 
 from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, down, up
-from mbtool.plan.pv_space import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
+from mbtool.plan.pv_width import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
 from mbtool.record import record
 
 TABLE_FLAGS = 0x067

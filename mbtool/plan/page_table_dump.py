@@ -18,7 +18,7 @@ from mbtool.formats.memory import Memory
 from mbtool.model import Finding, Severity
 from mbtool.plan.memory import PAGE, TOP, Range
 from mbtool.plan.page_tables import ENTRIES, VA_MASK
-from mbtool.plan.pv_space import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
+from mbtool.plan.pv_width import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
 from mbtool.source import Source
 
 MAX_TABLES = 8192

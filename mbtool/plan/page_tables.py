@@ -2,10 +2,12 @@
 
 Frames are taken one after the other: the L4; then, walking the initial mapping upwards, an L1 whenever one is
 needed, behind it an L2 where a new one begins (the start, each 1 GiB), behind that an L3 (the start, each 512 GiB).
+A 32-bit kernel has an L3 in the L4's place and all four L2s; those that map nothing come last.
 Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` and ``mark_pv_pt_pages_rdonly`` (4.14 to 4.22 alike).
 
 Left zero: Xen's own entries of the L4 (slots 256 to 271), and the frame numbers in entries for the P2M at INIT_P2M:
-its tables and pages come from wherever the machine's allocator has them.
+its tables and pages come from wherever the machine's allocator has them. So are Xen's entries at the end of a
+32-bit kernel's last L2.
 """
 
 from __future__ import annotations
@@ -19,15 +21,10 @@ from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, down
 from mbtool.plan.p2m import initial_runs
 from mbtool.plan.p2m_map import TABLE_FLAGS
 from mbtool.plan.pv_dom0 import Plan
-from mbtool.plan.pv_space import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
+from mbtool.plan.pv_width import DIRTY, L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT, PAE_L2_TABLES
 from mbtool.record import record
 
 ENTRIES = 512
-PAGE_FLAGS = 0x0010_0000_0000_0027
-"""P, RW, US, A and Xen's guest-kernel bit 52: a page that nobody wrote."""
-DIRTY = 0x040
-READ_ONLY_FLAGS = 0x0010_0000_0000_0025
-"""The same without RW: a page-table frame."""
 VA_MASK = (1 << 48) - 1
 """The part of a virtual address that selects table entries."""
 
@@ -62,6 +59,7 @@ def stretches(plan: Plan) -> Iterator[Stretch]:
     total = plan.space.total
     pages = total.size >> PAGE_SHIFT
     first = total.start >> PAGE_SHIFT
+    width = plan.width
     dirty = [range(span.pages.start - first, span.pages.stop - first) for span in dirty_ranges(plan)]
     tables = plan.space.page_tables.pages
     frames = range(tables.start - first, tables.stop - first)
@@ -74,18 +72,18 @@ def stretches(plan: Plan) -> Iterator[Stretch]:
     for start, end in itertools.pairwise(edges):
         run = next(run for run in runs if run.pfn <= start < run.pfn + run.count)
         if start in frames:
-            flags = READ_ONLY_FLAGS
+            flags = width.read_only_flags
         elif any(start in span for span in dirty):
-            flags = PAGE_FLAGS | DIRTY
+            flags = width.page_flags | DIRTY
         else:
-            flags = PAGE_FLAGS
+            flags = width.page_flags
         yield Stretch(start, end, (run.mfn + start - run.pfn) << PAGE_SHIFT | flags)
 
 
 def frames(plan: Plan) -> Iterator[bytes]:
     """The ``nr_pt_frames`` frames of 4096 bytes, in order."""
     total = plan.space.total
-    order = _order(total)
+    order = _order(total, plan.width.top)
     number = {key: i for i, key in enumerate(order)}
     base = plan.page_table_base
     hooks: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -110,10 +108,10 @@ def frames(plan: Plan) -> Iterator[bytes]:
         yield entries.tobytes()
 
 
-def _order(total: Range) -> list[tuple[int, int]]:
+def _order(total: Range, top: int) -> list[tuple[int, int]]:
     """Every table as (what it maps as a power of two, which piece of the address space), in frame order."""
-    tables = [(L4_SHIFT + 9, 0)]
-    seen = set()
+    tables = [(top, 0)]
+    seen = {(top, 0)}
     start = total.start & VA_MASK
     for index in range(start >> L2_SHIFT, (start + total.size - 1 >> L2_SHIFT) + 1):
         for shift in (L2_SHIFT, L3_SHIFT, L4_SHIFT):
@@ -121,6 +119,8 @@ def _order(total: Range) -> list[tuple[int, int]]:
             if key not in seen:
                 seen.add(key)
                 tables.append(key)
+    if top == L4_SHIFT:
+        tables += [key for piece in range(PAE_L2_TABLES) if (key := (L3_SHIFT, piece)) not in seen]
     return tables
 
 

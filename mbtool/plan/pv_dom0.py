@@ -1,4 +1,4 @@
-"""The plan for a 64-bit PV dom0: everything that Xen decides from the images, as one frozen value.
+"""The plan for a PV dom0, 64-bit or 32-bit (PAE): everything that Xen decides from the images, as one value.
 
     DomParms, initrd length, nr_pages, command line, Xen version, Machine ──plan()──▶ Plan
     Plan ──▶ arrangement.lines, start_info_page, page_tables.frames, p2m.blocks
@@ -20,13 +20,13 @@ from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, pages_of
 from mbtool.plan.p2m_map import P2mMap
 from mbtool.plan.pv_limits import MAX_PAGES, place_p2m, refuse_kernel, refuse_load, refuse_space, too_small
 from mbtool.plan.pv_space import Space, lay_out, pages_needed
+from mbtool.plan.pv_width import Width, width_of
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 
 XENFEAT_SUPERVISOR_MODE_KERNEL = 3
 
 EFLAGS = 0x202
-CS, SS = 0xE033, 0xE02B
 
 
 @record
@@ -73,25 +73,31 @@ class Plan:
         return self.alloc.start + skipped - (0 if self.space.initrd is None else self.initrd_pages * PAGE)
 
     @property
+    def width(self) -> Width:
+        return width_of(self.parms)
+
+    @property
     def shows_pae(self) -> bool:
-        """Whether this Xen takes notice of PAE_MODE in a 64-bit kernel."""
-        return self.version.pae_for_64bit and self.parms.pae is not PaeMode.NO
+        """Whether Xen takes notice of PAE_MODE."""
+        return _shows_pae(self.parms, self.version)
 
     @property
     def registers(self) -> dict[str, int]:
-        """vCPU 0 at dom0's first instruction; general registers not named are 0. cr3 as without XPTI."""
+        """vCPU 0 at dom0's first instruction; general registers not named are 0.
+
+        cr3 as without XPTI; a 32-bit kernel runs on a table of Xen's, which leads to its own.
+        """
+        width = self.width
+        letter = "r" if width.bits == 64 else "e"
         return {
-            "rip": self.parms.virt_entry,
-            "rsp": self.space.stack.end,
-            "rsi": self.space.start_info.start,
-            "rflags": EFLAGS,
-            "cs": CS,
-            "ss": SS,
-            "ds": 0,
-            "es": 0,
-            "fs": 0,
-            "gs": 0,
-            "cr3": self.page_table_base,
+            f"{letter}ip": self.parms.virt_entry,
+            f"{letter}sp": self.space.stack.end,
+            f"{letter}si": self.space.start_info.start,
+            f"{letter}flags": EFLAGS,
+            "cs": width.cs,
+            "ss": width.ss,
+            **dict.fromkeys(("ds", "es", "fs", "gs"), width.ds),
+            **({"cr3": self.page_table_base} if width.bits == 64 else {}),
         }
 
 
@@ -107,8 +113,7 @@ def plan(
 ) -> Plan:
     """What Xen builds. ``initrd_len`` in bytes, None without a module; ``cmdline`` as cooked for dom0.
 
-    Raises RefusedError where Xen gives up, its own message first; UnsupportedError for a 32-bit kernel; InputError
-    for a machine that cannot be.
+    Raises RefusedError where Xen gives up, its own message first; InputError for a machine that cannot be.
     """
     machine = machine or Machine()
     refuse_kernel(parms)
@@ -118,7 +123,7 @@ def plan(
     space = lay_out(parms, size, nr_pages)
     if pages_needed(space, size) > nr_pages:
         raise too_small("Domain 0 allocation is too small for kernel image", parms, size, nr_pages, machine)
-    refuse_space(space)
+    refuse_space(parms, space)
     refuse_load(parms, space)
     p2m, p2m_map = place_p2m(parms, space, size, nr_pages, machine)
     if p2m_map.pages_needed > nr_pages:
@@ -136,7 +141,11 @@ def plan(
 
 def start_info_page(plan: Plan) -> bytes:
     """The start_info page, 4096 bytes."""
-    return pv_start_info.build_page(plan.start_info, plan.machine.vga or b"")
+    return pv_start_info.build_page(plan.start_info, plan.machine.vga or b"", plan.width.bits)
+
+
+def _shows_pae(parms: DomParms, version: XenVersion) -> bool:
+    return parms.pae is not PaeMode.NO and (version.pae_for_64bit or parms.elf_class == 32)
 
 
 def _cut(cmdline: bytes, kept: bytes) -> Finding:
@@ -167,10 +176,11 @@ def _start_info(
     flags |= (version.pm_bits if machine.pm_bits is None else machine.pm_bits) << SIF_PM_SHIFT
     if initrd_len and not mapped:
         flags |= SIF_MOD_START_PFN
-    suffix = "p" if version.pae_for_64bit and parms.pae is not PaeMode.NO else ""
+    bits = parms.elf_class
+    suffix = "p" if _shows_pae(parms, version) else ""
     has_vga = machine.vga is not None
     return StartInfo(
-        magic=f"xen-3.0-x86_64{suffix}".encode().ljust(32, b"\0"),
+        magic=f"xen-3.0-x86_{bits}{suffix}".encode().ljust(32, b"\0"),
         nr_pages=nr_pages,
         shared_info=machine.shared_info,
         flags=flags,
@@ -178,7 +188,7 @@ def _start_info(
         store_evtchn=0,
         info_off=pv_start_info.INFO_OFF if has_vga else 0,
         info_size=vga_console.SIZE if has_vga else 0,
-        console=bytes(8),
+        console=bytes(8 if bits == 64 else 0),
         pt_base=space.page_tables.start,
         nr_pt_frames=space.nr_pt_frames,
         mfn_list=p2m.start,

@@ -6,12 +6,13 @@ Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` and ``setup_pv_physmap``; 
 
 from __future__ import annotations
 
-from mbtool.errors import MbtoolError, RefusedError, UnsupportedError
+from mbtool.errors import MbtoolError, RefusedError
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan.machine import Machine
-from mbtool.plan.memory import PAGE, Range, up
+from mbtool.plan.memory import PAGE, TOP, Range, up
 from mbtool.plan.p2m_map import P2mMap, map_p2m
 from mbtool.plan.pv_space import Space, lay_out, pages_needed
+from mbtool.plan.pv_width import HYPERVISOR_COMPAT_VIRT_START, L2_SHIFT, init_p2m
 
 HYPERVISOR_VIRT = Range(0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000)
 """Xen's own part of the address space (HYPERVISOR_VIRT_START, HYPERVISOR_VIRT_END)."""
@@ -21,9 +22,7 @@ MAX_PAGES = (1 << 32) - 1
 
 
 def refuse_kernel(parms: DomParms) -> None:
-    """What cannot be planned at all."""
-    if parms.elf_class != 64:
-        raise UnsupportedError("32-bit PV kernels are not planned yet", expected="an ELF64 kernel for x86-64")
+    """What goes astray from the start."""
     if parms.virt_base % PAGE:
         raise RefusedError(
             "VIRT_BASE is not at a page: Xen does not check this and builds page tables that lead nowhere",
@@ -31,17 +30,25 @@ def refuse_kernel(parms: DomParms) -> None:
         )
 
 
-def refuse_space(space: Space) -> None:
+def refuse_space(parms: DomParms, space: Space) -> None:
     """Where the initial mapping may not be."""
-    total = space.total
-    if total.overlaps(HYPERVISOR_VIRT):
+    total, private = space.total, xen_private(parms)
+    if total.overlaps(private):
         raise RefusedError(
             "DOM0 image overlaps with Xen private area.",
-            expected=f"an initial mapping outside {HYPERVISOR_VIRT}",
+            expected=f"an initial mapping outside {private}",
             found=str(total),
         )
     if total.overlaps(NON_CANONICAL):
         raise RefusedError("the initial mapping has addresses that no x86-64 CPU has", found=str(total))
+
+
+def xen_private(parms: DomParms) -> Range:
+    """Xen's own part of the kernel's address space; a 32-bit kernel may let it begin higher (HV_START_LOW)."""
+    if parms.elf_class == 64:
+        return HYPERVISOR_VIRT
+    low = parms.virt_hv_start_low or 0
+    return Range(max(HYPERVISOR_COMPAT_VIRT_START, up(low, 1 << L2_SHIFT)), TOP)
 
 
 def refuse_load(parms: DomParms, space: Space) -> None:
@@ -76,8 +83,9 @@ def place_p2m(
     """Where dom0 sees the P2M, and the tables for it when it is outside the initial mapping."""
     if space.p2m is not None:
         return space.p2m, P2mMap(0, 0, ())
-    assert parms.p2m_base is not None
-    p2m = Range.at(parms.p2m_base, nr_pages * 8)
+    base = init_p2m(parms)
+    assert base is not None
+    p2m = Range.at(base, nr_pages * 8)
     if space.total.start <= p2m.end and p2m.start <= space.total.end:
         raise RefusedError(
             "DOM0 P->M table overlaps initial mapping", expected=f"clear of {space.total}", found=str(p2m)

@@ -1,4 +1,4 @@
-"""The initial mapping of a 64-bit PV dom0: where everything lies in its virtual address space.
+"""The initial mapping of a PV dom0: where everything lies in its virtual address space.
 
     v_start = virt_base ── pfn 0
       │  kernel        virt_kstart … virt_kend
@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from mbtool.formats import pv_start_info, vga_console
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan.memory import PAGE, Range, order_of, pages_of, slots, up
+from mbtool.plan.memory import PAGE, Range, order_of, pages_of, up
+from mbtool.plan.pv_width import init_p2m, width_of
 from mbtool.record import record
 
-L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT = 12, 21, 30, 39
-"""What one entry of a table at that level maps, as a power of two."""
 V_END_ALIGN = 4 << 20
 PADDING = 512 << 10
 
@@ -49,14 +48,15 @@ def lay_out(parms: DomParms, initrd_len: int, nr_pages: int) -> Space:
 
     Raises InputError when the layout would leave the address space.
     """
+    width = width_of(parms)
     kernel = Range(parms.virt_kstart, parms.virt_kend)
     at = up(kernel.end)
     initrd = p2m = None
     if not parms.unmapped_initrd:
         initrd = Range.at(at, initrd_len)
         at = up(initrd.end)
-    if parms.p2m_base is None:
-        p2m = Range.at(at, nr_pages * 8)
+    if init_p2m(parms) is None:
+        p2m = Range.at(at, nr_pages * width.word)
         at = up(p2m.end)
     start_info = Range.at(at, pv_start_info.START_INFO_64.size + vga_console.SIZE)
     pt_start = up(start_info.end)
@@ -68,7 +68,7 @@ def lay_out(parms: DomParms, initrd_len: int, nr_pages: int) -> Space:
         if v_end - stack.end < PADDING:
             v_end += V_END_ALIGN
         total = Range(parms.virt_base, v_end)
-        need = 1 + slots(total, L4_SHIFT) + slots(total, L3_SHIFT) + slots(total, L2_SHIFT)
+        need = width.tables(total)
         if need <= frames:
             break
         frames = need  # Xen tries every number; need only grows with frames, so none in between fits

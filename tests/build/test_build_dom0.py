@@ -17,8 +17,9 @@ from mbtool.build.dom0_files import FILES, Built, build_dom0
 from mbtool.errors import FormatError, InputError, MbtoolError, RefusedError, UnsupportedError
 from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES
 from tests.conftest import ROOT
+from tests.oracle.made_kernel import INIT_P2M, VIRT_BASE, kernel
 from tests.oracle.recording import DATA, ORACLE, load
-from tests.oracle.synthetic import INIT_P2M, VIRT_BASE, kernel
+from tests.oracle.synthetic import CASES_32
 
 LINUX = DATA / "kernels" / "linux-6.1.0-56-amd64.skeleton.xz"
 INITRD_SIZE = 1031109
@@ -69,6 +70,33 @@ def test_recorded_boot(tmp_path: Path, initrd: Path) -> None:
     assert tables[4096:] == recording.page_tables[4096:]
     assert (out / "p2m.bin").read_bytes()[: len(recording.p2m)] == recording.p2m
     assert (out / "p2m.bin").stat().st_size == 8 * 131072
+
+
+def test_recorded_32_bit_boot(tmp_path: Path, initrd: Path) -> None:
+    (tmp_path / "kernel").write_bytes(CASES_32["pv32-linux"].image)
+    request = Request(
+        kernel=tmp_path / "kernel",
+        initrd=initrd,
+        xen_version="4.22",
+        dom0_mem="512M",
+        cmdline="a  b ",
+        alloc_base=0x3E000000,
+        initrd_base=0x3F904000,
+    )
+    result = built(request, tmp_path)
+    assert result.planned.assumptions[0] == "Xen is built with CONFIG_PV32"
+    out = tmp_path / "out"
+    recording = load(ORACLE / "pv32/4.22.0-linux")
+    assert (out / "layout.txt").read_text().splitlines() == list(recording.arrangement)
+    page = (out / "start_info.bin").read_bytes()
+    assert page[:36] + page[40:] == recording.start_info[:36] + recording.start_info[40:]  # all but shared_info
+    decided = 4 * (2048 + 252)
+    assert (out / "p2m.bin").read_bytes()[:decided] == recording.p2m[:decided]
+    assert (out / "p2m.bin").stat().st_size == 4 * 131072
+    layout = json.loads((out / "layout.json").read_text())
+    jsonschema.validate(layout, schema("layout"))
+    assert layout["registers"]["eip"] == "0xc0100000"
+    assert "cr3" not in layout["registers"]
 
 
 def test_documents(tmp_path: Path, initrd: Path) -> None:

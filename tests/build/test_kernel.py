@@ -13,7 +13,7 @@ from mbtool.build.kernel import open_kernel
 from mbtool.errors import FormatError, LimitError, MbtoolError, RefusedError
 from mbtool.plan import xen_versions
 from mbtool.source import Budget, BytesSource, Limits
-from tests.oracle.synthetic import VIRT_BASE, kernel
+from tests.oracle.made_kernel import VIRT_BASE, kernel
 
 ELF = kernel([(0x100000, 0x1000)], {VIRT_BASE: 0}, entry=0x100000) + bytes(5000)
 WORD = struct.pack("<I", len(ELF))

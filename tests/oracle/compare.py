@@ -27,8 +27,8 @@ def machine_of(recording: Recording) -> Machine:
     return Machine(
         alloc_base=recording.alloc_base,
         initrd_base=recording.initrd_base,
-        shared_info=recording.word(40),
-        pm_bits=recording.word(48, 4) >> 8,
+        shared_info=recording.shared_info,
+        pm_bits=recording.pm_bits,
         vga=recording.start_info[1168:1208],
     )
 
@@ -72,6 +72,9 @@ def _lines(planned: tuple[str, ...], real: tuple[str, ...]) -> list[str]:
 
 
 def _registers(planned: dict[str, int], real: dict[str, int]) -> list[str]:
+    if "eip" in planned:  # the recorder calls them by their 64-bit names; cr3 is Xen's own
+        planned = {f"r{name[1:]}" if name[0] == "e" and name != "es" else name: v for name, v in planned.items()}
+        real = {name: value for name, value in real.items() if name != "cr3"}
     return [
         f"{name}: {planned.get(name, 0):#x}, Xen {value:#x}"
         for name, value in real.items()
@@ -88,12 +91,19 @@ def _words(what: str, planned: bytes, real: bytes) -> list[str]:
 
 def _page_tables(plan: Plan, real: bytes) -> list[str]:
     planned = b"".join(page_tables.frames(plan))
-    for slot in XEN_SLOTS:
+    for slot in XEN_SLOTS if plan.width.bits == 64 else _compat_slots(plan, planned):
         real = _masked(real, slot, 0)
     for i, (entry,) in enumerate(struct.iter_unpack("<Q", planned)):
         if entry and not entry & FRAME:
             real = _masked(real, i, ~FRAME)
     return _words("page tables", planned, real)
+
+
+def _compat_slots(plan: Plan, tables: bytes) -> range:
+    """Where Xen has its own entries in a 32-bit kernel's tables: the L2 of the last GiB, from 0xf5800000 on."""
+    (entry,) = struct.unpack_from("<Q", tables, 8 * 3)
+    table = 512 * ((entry & FRAME) - plan.page_table_base >> 12)
+    return range(table + (0xF580_0000 >> 21 & 511), table + 512)
 
 
 def _masked(tables: bytes, index: int, mask: int) -> bytes:
@@ -103,9 +113,10 @@ def _masked(tables: bytes, index: int, mask: int) -> bytes:
 
 def _p2m(plan: Plan, real: bytes) -> list[str]:
     planned = b"".join(p2m.blocks(plan))
-    if len(planned) != 8 * plan.nr_pages:
+    word = plan.width.word
+    if len(planned) != word * plan.nr_pages:
         return [f"P2M: {len(planned)} bytes planned for {plan.nr_pages} pages"]
-    size = min(8 * plan.start_info.first_p2m_pfn, len(real))
+    size = min(word * plan.start_info.first_p2m_pfn, len(real)) & -8
     assert size, "nothing of the P2M was recorded"
     return _words("P2M", planned[:size], real[:size])
 
@@ -115,5 +126,5 @@ def _default_pm_bits(plan: Plan, recording: Recording) -> list[str]:
     if "cpuidle" in str(recording.about) or "cpufreq" in str(recording.about):
         return []
     default = plan.version.pm_bits
-    real = recording.word(48, 4) >> 8
+    real = recording.pm_bits
     return [] if default == real else [f"pm bits: default {default}, Xen {real}"]

@@ -28,7 +28,8 @@ from tests.oracle.gdb import Gdb
 from tests.oracle.recording import Recording
 
 XEN_ARGS = "console=com1 com1=115200 loglvl=all guest_loglvl=all"
-VERDICT = re.compile(r"ENTRY ADDRESS: ([0-9a-f]{16})|Panic on CPU")
+GIVEN_UP = re.compile(r"Reboot in five seconds|Manual reset required")
+VERDICT = re.compile(rf"ENTRY ADDRESS: ([0-9a-f]{{16}})|{GIVEN_UP.pattern}")
 STARTUP = re.compile(r"Xen version (\S+) .*debug=([yn])")
 
 
@@ -64,10 +65,10 @@ def record(boot: Boot, entry: int | None = None) -> Recording:
         work = Path(folder)
         if entry is None:
             with qemu(boot, work, ()) as console:
-                verdict = _wait(console, boot.timeout)
-            if verdict is None:
+                verdict = _wait(console, boot.timeout, VERDICT)
+            if not verdict[1]:
                 return Recording(about(boot, console), console_lines(console, "Building a PV Dom0")[:60])
-            entry = verdict
+            entry = int(verdict[1], 16)
         socket = work / "gdb"
         with qemu(boot, work, ("-S", "-gdb", f"unix:{socket},server=on,wait=off")) as console, Gdb(socket) as gdb:
             gdb.ask("qSupported")
@@ -79,16 +80,15 @@ def record(boot: Boot, entry: int | None = None) -> Recording:
                 return Recording(about(boot, console), console_lines(console, "Building a PV Dom0")[:60])
             registers = gdb.registers()
             page = gdb.read(registers["rsi"], 4096)
-            pt_base, nr_pt_frames, mfn_list = (_word(page, at) for at in (88, 96, 104))
+            word, places = (8, (32, 88, 96, 104)) if registers["cs"] == 0xE033 else (4, (32, 60, 64, 68))
+            nr_pages, pt_base, nr_pt_frames, mfn_list = (
+                int.from_bytes(page[at : at + word], "little") for at in places
+            )
             tables = gdb.read(pt_base, nr_pt_frames * 4096)
-            p2m = gdb.read(mfn_list, min(8 * _word(page, 32), boot.p2m_bytes))
+            p2m = gdb.read(mfn_list, min(word * nr_pages, boot.p2m_bytes))
         return Recording(
             about(boot, console), console_lines(console, "Building a PV Dom0")[:60], registers, page, tables, p2m
         )
-
-
-def _word(page: bytes, at: int) -> int:
-    return int.from_bytes(page[at : at + 8], "little")
 
 
 def _command(boot: Boot, xen: str, kernel: str, initrd: str) -> list[str]:
@@ -124,15 +124,21 @@ def qemu(boot: Boot, work: Path, extra: tuple[str, ...]) -> Iterator[Path]:
         process.wait()
 
 
-def _wait(console: Path, seconds: float) -> int | None:
-    """dom0's entry address as Xen prints it, None when it panics."""
+def refusal(boot: Boot) -> tuple[str, ...]:
+    """Boot a Xen that gives up, and read its lines from where it builds dom0."""
+    with tempfile.TemporaryDirectory(prefix="mbtool-record-") as folder, qemu(boot, Path(folder), ()) as console:
+        _wait(console, boot.timeout, GIVEN_UP)
+        return console_lines(console, "Building a PV Dom0")
+
+
+def _wait(console: Path, seconds: float, verdict: re.Pattern[str]) -> re.Match[str]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if match := VERDICT.search(console.read_text(errors="replace")):
-            return int(match[1], 16) if match[1] else None
+        if match := verdict.search(console.read_text(errors="replace")):
+            return match
         time.sleep(0.2)
     raise TimeoutError(
-        f"Xen did not get to dom0 within {seconds} s:\n{console.read_text(errors='replace')[-2000:]}"
+        f"Xen did not say {verdict.pattern} within {seconds} s:\n{console.read_text(errors='replace')[-2000:]}"
     )
 
 

@@ -46,6 +46,20 @@ class Recording:
         assert match
         return int(match[1], 16)
 
+    @property
+    def bits(self) -> int:
+        """32 for a 32-bit kernel."""
+        return 32 if b"x86_32" in self.start_info[:32] else 64
+
+    @property
+    def shared_info(self) -> int:
+        return self.word(40) if self.bits == 64 else self.word(36, 4)
+
+    @property
+    def pm_bits(self) -> int:
+        """The power management bits of ``flags``."""
+        return self.word(48 if self.bits == 64 else 40, 4) >> 8
+
     def word(self, offset: int, size: int = 8) -> int:
         """A little-endian number from the start_info page."""
         return int.from_bytes(self.start_info[offset : offset + size], "little")

@@ -1,40 +1,44 @@
-"""PV kernels made to order: any segments, any Xen notes. They need no code: a recording ends at their entry."""
+"""Kernels made to order: they need no code, for a recording ends at their entry.
+
+    python -m tests.oracle.synthetic NAME FILE
+
+writes one of them.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-ENTRY, HYPERCALL_PAGE, VIRT_BASE, PADDR_OFFSET, XEN_VERSION, GUEST_OS = 1, 2, 3, 4, 5, 6
-PAE_MODE, BSD_SYMTAB, INIT_P2M, MOD_START_PFN, SUPPORTED_FEATURES = 9, 11, 15, 16, 17
-PT_LOAD, PT_NOTE = 1, 4
-RWX = 7
-
-Segment = tuple[int, int]
-"""(p_paddr, p_memsz): a loadable segment without content."""
-
-
-def note(kind: int, value: int | str | bytes) -> bytes:
-    """One note of the owner ``Xen``."""
-    if isinstance(value, int):
-        desc = struct.pack("<Q", value)
-    else:
-        desc = value if isinstance(value, bytes) else value.encode() + b"\0"
-    return struct.pack("<III4s", 4, len(desc), kind, b"Xen\0") + desc.ljust(len(desc) + 3 & ~3, b"\0")
-
-
-def kernel(segments: Iterable[Segment], notes: Mapping[int, int | str | bytes], *, entry: int) -> bytes:
-    """An ELF64 kernel for x86-64 with these segments and the notes that every PV kernel has, plus ``notes``."""
-    given: dict[int, int | str | bytes] = {XEN_VERSION: "xen-3.0", GUEST_OS: "linux", ENTRY: entry, **notes}
-    data = b"".join(note(kind, value) for kind, value in given.items())
-    loads = list(segments)
-    start = 64 + 56 * (len(loads) + 1)
-    phdrs = [struct.pack("<IIQQQQQQ", PT_LOAD, RWX, start, 0, paddr, 0, size, 4096) for paddr, size in loads]
-    phdrs.append(struct.pack("<IIQQQQQQ", PT_NOTE, 4, start, 0, 0, len(data), len(data), 4))
-    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, len(phdrs), 64, 0, 0)
-    return header + b"".join(phdrs) + data
+from tests.oracle.made_kernel import (
+    BSD_SYMTAB,
+    FEATURES,
+    GUEST_OS,
+    HV_START_LOW,
+    HYPERCALL_PAGE,
+    INIT_P2M,
+    MOD_START_PFN,
+    PADDR_OFFSET,
+    PAE_MODE,
+    PHYS32_ENTRY,
+    PHYS32_RELOC,
+    SHT_NOTE,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    SUPPORTED_FEATURES,
+    VIRT_BASE,
+    XEN_VERSION,
+    Notes,
+    Section,
+    Segment,
+    elf,
+    every_note,
+    kernel,
+    legacy,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Case:
     dom0_mem: str = "513M"
 
 
-def case(segments: Iterable[Segment], notes: dict[int, int | str], *, entry: int, dom0_mem: str = "513M") -> Case:
+def case(segments: Iterable[Segment], notes: Notes, *, entry: int, dom0_mem: str = "513M") -> Case:
     return Case(kernel(segments, notes, entry=entry), dom0_mem)
 
 
@@ -88,9 +92,133 @@ CASES: dict[str, Case] = {
         {VIRT_BASE: (1 << 64) - (4 << 20), INIT_P2M: 1 << 39, MOD_START_PFN: 1},
         entry=(1 << 64) - (4 << 20),
     ),
+    # Notes in a section only, no segment for them; an initrd that is mapped, a P2M that is not.
+    "section-notes": Case(
+        elf(
+            64,
+            [(0x200000, 0x10001)],
+            entry=TOP_2G + 0x200000,
+            sections=[
+                Section(".note.other", SHT_NOTE, struct.pack("<III4sI", 4, 4, 1, b"GNU\0", 0)),
+                Section(
+                    ".note.Xen", SHT_NOTE, every_note({VIRT_BASE: TOP_2G, INIT_P2M: 1 << 40}, TOP_2G + 0x200000)
+                ),
+            ],
+        )
+    ),
+    # No notes: a string, as before 2006. Physical addresses are virtual ones unless it says otherwise.
+    "legacy": Case(
+        legacy(
+            [(TOP_2G + 0x100000, 0x3000)],
+            f"VIRT_BASE={TOP_2G:#x},PAE=yes,HYPERCALL_PAGE=0x102",
+            entry=TOP_2G + 0x100000,
+        )
+    ),
+    "legacy-offset": Case(
+        legacy(
+            [(0x100000, 0x3000)],
+            f"VIRT_BASE={TOP_2G:#x},ELF_PADDR_OFFSET=0x0,VIRT_ENTRY={TOP_2G + 0x100010:#x}",
+            entry=0x100000,
+        )
+    ),
+    # Its symbols are loaded behind it, as BSD kernels want.
+    "symbols": Case(
+        kernel(
+            [(0x100000, 0x12345)],
+            {VIRT_BASE: TOP_2G, BSD_SYMTAB: "yes", MOD_START_PFN: 1},
+            entry=TOP_2G + 0x100000,
+            sections=[
+                Section(".symtab", SHT_SYMTAB, bytes(24) + struct.pack("<IBBHQQ", 1, 0x12, 0, 1, TOP_2G, 5), 2),
+                Section(".strtab", SHT_STRTAB, b"\0start\0"),
+            ],
+        )
+    ),
+    # Many small segments, out of order, with holes; the P2M begins where the initial mapping's L3 ends.
+    "segments": case(
+        [(0x700000, 0x1000), (0x100000, 0x800), (0x101000, 0x1), (0x300FFF, 0x2), (0x500000, 0)],
+        {VIRT_BASE: (1 << 39) - (64 << 20), INIT_P2M: 1 << 39, HYPERCALL_PAGE: (1 << 39) - (64 << 20)},
+        entry=(1 << 39) - (64 << 20) + 0x100000,
+        dom0_mem="300M",
+    ),
 }
 
-PHYS32_ENTRY, PHYS32_RELOC = 18, 19
+TOP_1G = 0xC000_0000
+
+
+def case_32(segments: Iterable[Segment], notes: Notes, *, entry: int, dom0_mem: str = "513M") -> Case:
+    return Case(kernel(segments, {PAE_MODE: "yes", **notes}, entry=entry, bits=32), dom0_mem)
+
+
+CASES_32: dict[str, Case] = {
+    # As Linux had it: virtual 3 GiB + 1 MiB, INIT_P2M ignored, one L2 table with pages and three without.
+    "pv32-linux": case_32(
+        [(0x100000, 0x501234)],
+        {VIRT_BASE: TOP_1G, INIT_P2M: 0xD000_0000, MOD_START_PFN: 1, HYPERCALL_PAGE: TOP_1G + 0x102000},
+        entry=TOP_1G + 0x100000,
+    ),
+    # The mapping crosses a 1 GiB boundary, and begins in the middle of an L1; bimodal, HV_START_LOW as in Linux.
+    "pv32-two-l2": case_32(
+        [(0, 0x3F0000), (0x400000, 0x123)],
+        {VIRT_BASE: TOP_1G - 0x355000, HV_START_LOW: 0xF580_0000, PAE_MODE: "yes,bimodal"},
+        entry=TOP_1G,
+        dom0_mem="100001K",
+    ),
+    # At 0, with everything mapped.
+    "pv32-zero": case_32([(0, 0x300000)], {VIRT_BASE: 0}, entry=0x1000, dom0_mem="700M"),
+    # Up to where Xen's own addresses begin.
+    "pv32-top": case_32([(0, 0x1000)], {VIRT_BASE: 0xF500_0000, MOD_START_PFN: 1}, entry=0xF500_0000),
+}
+
+
+REFUSED: dict[str, tuple[bytes, str]] = {
+    # What Xen refuses, and its words.
+    "not-xen": (
+        elf(64, [(0, 4096)], entry=0),
+        "ERROR: Not a Xen-ELF image: No ELF notes or '__xen_guest' section found",
+    ),
+    "os": (
+        kernel([(0, 4096)], {GUEST_OS: "plan9", VIRT_BASE: TOP_2G}, entry=TOP_2G),
+        "ERROR: Will only load images built for the generic loader or Linux images (Not '' and 'plan9')"
+        " or with PHYS32_ENTRY set",
+    ),
+    "xen-version": (
+        kernel([(0, 4096)], {XEN_VERSION: "xen-2.0", VIRT_BASE: TOP_2G}, entry=TOP_2G),
+        "ERROR: Xen will only load images built for Xen v3.0 (Not 'xen-2.0')",
+    ),
+    "offset-without-base": (
+        kernel([(0, 4096)], {PADDR_OFFSET: 0}, entry=0),
+        "ERROR: ELF_PADDR_OFFSET set, VIRT_BASE unset",
+    ),
+    "entry": (
+        kernel([(0, 4096)], {VIRT_BASE: TOP_2G}, entry=TOP_2G + 4097),
+        "ERROR: ELF start or entries are out of bounds",
+    ),
+    "p2m-in-kernel": (
+        kernel([(0, 4096)], {VIRT_BASE: TOP_2G, INIT_P2M: TOP_2G}, entry=TOP_2G),
+        "ERROR: P->M table base is out of bounds",
+    ),
+    "p2m-overlap": (
+        kernel([(0, 4096)], {VIRT_BASE: TOP_2G, INIT_P2M: TOP_2G + (4 << 20)}, entry=TOP_2G),
+        "DOM0 P->M table overlaps initial mapping",
+    ),
+    "private-area": (
+        kernel([(0, 4096)], {VIRT_BASE: 0xFFFF_87FF_FFFF_F000, INIT_P2M: 1 << 39}, entry=0xFFFF_87FF_FFFF_F000),
+        "DOM0 image overlaps with Xen private area.",
+    ),
+    "hypercall-page": (
+        kernel([(0, 4096)], {VIRT_BASE: TOP_2G, INIT_P2M: 1 << 39, HYPERCALL_PAGE: 0x1000}, entry=TOP_2G),
+        "Invalid HYPERCALL_PAGE field in ELF notes.",
+    ),
+    "supervisor-mode": (
+        kernel([(0, 4096)], {VIRT_BASE: TOP_2G, FEATURES: "!supervisor_mode_kernel"}, entry=TOP_2G),
+        "Dom0 requires supervisor-mode execution",
+    ),
+    "no-dom0": (
+        kernel([(0, 4096)], {VIRT_BASE: TOP_2G, SUPPORTED_FEATURES: 1}, entry=TOP_2G),
+        "Kernel does not support Dom0 operation",
+    ),
+    "32-bit": (CASES_32["pv32-zero"].image, "Found 32-bit PV kernel, but CONFIG_PV32 missing"),
+}
 
 
 def pvh_kernel(start: int, size: int, *, entry: int, reloc: tuple[int, ...] | None = None) -> bytes:
@@ -112,3 +240,12 @@ PVH_CASES: dict[str, bytes] = {
     "low": pvh_kernel(0x14_0000, 0x8_0000, entry=0x14_0000),
     "fixed": pvh_kernel(0x3000_0000, 0x1000, entry=0x3000_0000),
 }
+
+
+def main(name: str, path: str) -> None:
+    images = {name: case.image for name, case in (CASES | CASES_32).items()}
+    Path(path).write_bytes((images | PVH_CASES)[name])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

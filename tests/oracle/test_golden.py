@@ -8,10 +8,12 @@ from functools import cache
 
 import pytest
 
+from mbtool.errors import RefusedError
 from mbtool.formats import xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import xen_versions
+from mbtool.plan import pv_dom0, xen_versions
 from mbtool.source import BytesSource
+from tests.oracle import synthetic
 from tests.oracle.compare import differences, plan_for
 from tests.oracle.recording import DATA, ORACLE, Recording, load
 
@@ -53,6 +55,39 @@ def test_recording_is_reproduced(
         cmdline=cmdline.encode(),
     )
     assert differences(plan, load(ORACLE / name)) == []
+
+
+MADE = [
+    pytest.param("pv32/4.17.7-two-l2", "pv32-two-l2", 25000, "", id="4.17.7-pv32-two-l2"),
+    pytest.param("pv32/4.22.0-linux", "pv32-linux", 131072, "a  b ", id="4.22.0-pv32-linux"),
+]
+
+
+@pytest.mark.parametrize(("name", "kernel", "nr_pages", "cmdline"), MADE)
+def test_recording_of_a_kernel_made_to_order(name: str, kernel: str, nr_pages: int, cmdline: str) -> None:
+    """Builds of Xen that Debian does not have: with 32-bit PV kernels."""
+    recording = load(ORACLE / name)
+    version = xen_versions.parse(str(recording.about["xen"]))
+    image = {**synthetic.CASES, **synthetic.CASES_32}[kernel].image
+    plan = plan_for(
+        recording,
+        xen_dom_parms.derive(BytesSource(image), version=version.release),
+        version,
+        initrd_len=recording.about["initrd_size"],
+        nr_pages=nr_pages,
+        cmdline=cmdline.encode(),
+    )
+    assert differences(plan, recording) == []
+
+
+@pytest.mark.parametrize("name", synthetic.REFUSED)
+def test_refusals_in_the_words_of_xen(name: str) -> None:
+    """The live tests boot these and read the words from Xen's console. Debian's Xen has no CONFIG_PV32."""
+    image, message = synthetic.REFUSED[name]
+    with pytest.raises(RefusedError) as caught:
+        made = xen_dom_parms.derive(BytesSource(image), pv32=False)
+        pv_dom0.plan(made, initrd_len=None, nr_pages=131072, cmdline=b"", version=xen_versions.parse("4.17"))
+    assert caught.value.problem.startswith(message)
 
 
 def _spoiled(recording: Recording, part: str) -> Recording:

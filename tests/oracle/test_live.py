@@ -16,7 +16,7 @@ from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options, xen_versions
 from mbtool.source import Budget, open_file
 from tests.oracle import synthetic
 from tests.oracle.compare import differences, plan_for
-from tests.oracle.record import Boot, record
+from tests.oracle.record import Boot, record, refusal
 
 pytestmark = [pytest.mark.boot, pytest.mark.real]
 
@@ -46,7 +46,7 @@ def compare(boot: Boot) -> list[str]:
         cmdline=cmdline.dom0_cmdline(boot.dom0_args.encode(), xen_args, XEN_4_17),
     )
     found = differences(plan, recording)
-    if recording.word(48, 4) >> 8 != xen_options.pm_bits(xen_args, plan.version):
+    if recording.pm_bits != xen_options.pm_bits(xen_args, plan.version):
         found.append("power management bits")
     return found
 
@@ -111,6 +111,14 @@ def test_kernels_made_to_order(
     assert compare(Boot(xen_gz, kernel, initrd if with_initrd else None, dom0_mem=memory)) == []
 
 
+@pytest.mark.parametrize("name", synthetic.REFUSED)
+def test_refused_kernels(qemu: str, xen_gz: Path, tmp_path: Path, name: str) -> None:
+    """Xen gives up and says what the planner quotes (tests/oracle/test_golden.py)."""
+    image, message = synthetic.REFUSED[name]
+    (tmp_path / "kernel").write_bytes(image)
+    assert message in "\n".join(refusal(Boot(xen_gz, tmp_path / "kernel")))
+
+
 def least_pages(parms: DomParms, initrd_len: int) -> tuple[int, str]:
     """The smallest dom0 that the planner does not refuse, and why it refuses one page less."""
     low, high, message = 0, 1 << 20, ""
@@ -124,15 +132,14 @@ def least_pages(parms: DomParms, initrd_len: int) -> tuple[int, str]:
     return high, message
 
 
-@pytest.mark.parametrize("which", ["vmlinuz", "grub"])
+@pytest.mark.parametrize("which", ["vmlinuz_cloud", "grub"])
 def test_least_memory_to_the_page(
     qemu: str, xen_gz: Path, initrd: Path, which: str, request: pytest.FixtureRequest
 ) -> None:
     """Xen boots with exactly the least that the planner accepts, and panics with the message it quotes below."""
     kernel = request.getfixturevalue(which)
     pages, message = least_pages(parms_of(kernel), ODD)
-    assert record(Boot(xen_gz, kernel, initrd, dom0_mem=f"{pages * 4}K")).start_info
-    recording = record(Boot(xen_gz, kernel, initrd, dom0_mem=f"{(pages - 1) * 4}K"))
-    assert not recording.start_info
-    panic = recording.console[recording.console.index("Panic on CPU 0:") + 1]
+    assert record(Boot(xen_gz, kernel, initrd, dom0_mem=f"{pages * 4}K"), parms_of(kernel).virt_entry).start_info
+    console = refusal(Boot(xen_gz, kernel, initrd, dom0_mem=f"{(pages - 1) * 4}K"))
+    panic = console[console.index("Panic on CPU 0:") + 1]
     assert message.startswith(f"{panic}: ")

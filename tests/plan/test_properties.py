@@ -23,12 +23,20 @@ BASES = st.one_of(
 SIZES = st.one_of(st.integers(1, 32 * MIB), st.integers(1, 8 * MIB // PAGE).map(lambda pages: pages * PAGE))
 
 
+BASES_32 = st.one_of(
+    st.sampled_from([0, 3 << 30, (3 << 30) - 2 * MIB, 0xF500_0000]),
+    st.integers(0, 0xF000_0000).map(lambda value: value & -PAGE),
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[DomParms, int | None, int]:
+    bits = draw(st.sampled_from([64, 64, 32]))
     parms = kernel(
         draw(SIZES),
         start=draw(st.integers(0, 4 * MIB)),
-        virt_base=draw(BASES),
+        virt_base=draw(BASES if bits == 64 else BASES_32),
+        elf_class=bits,
         p2m_base=draw(st.sampled_from([None, 3 * SLOT_1, 3 * SLOT_1 + 5 * PAGE])),
         unmapped_initrd=draw(st.booleans()),
     )
@@ -64,6 +72,8 @@ def test_layout(request: tuple[DomParms, int | None, int]) -> None:
     inside = [span for name, span in parts.items() if span and (name != "p2m" or space.p2m is not None)]
     assert all(space.total.covers(span) for span in inside)
     need = 1 + sum(slots(space.total, shift) for shift in (39, 30, 21))
+    if plan.width.bits == 32:
+        need = 1 + 4 + slots(space.total, 21)
     assert need == space.nr_pt_frames
     assert space.total.end % (4 * MIB) == 0
     assert space.total.end - space.stack.end >= 512 * 1024
@@ -81,8 +91,9 @@ def test_tables_and_p2m_agree(request: tuple[DomParms, int | None, int]) -> None
     if plan is None:
         return
     blob = b"".join(page_tables.frames(plan))
-    table = struct.unpack(f"<{plan.nr_pages}Q", b"".join(p2m.blocks(plan)))
-    tables = Tables(blob, plan.page_table_base)
+    wide = plan.width.bits == 64
+    table = struct.unpack(f"<{plan.nr_pages}{'Q' if wide else 'I'}", b"".join(p2m.blocks(plan)))
+    tables = Tables(blob, plan.page_table_base, 4 if wide else 3)
     leaves = dict(tables.leaves())
     total = plan.space.total
     assert list(leaves) == list(range(total.start, total.end, PAGE))

@@ -10,9 +10,10 @@ PRESENT = 1
 
 
 class Tables:
-    """The frames of ``blob``, consecutive in machine memory from ``base`` (the L4)."""
+    """The frames of ``blob``, consecutive in machine memory from ``base`` (the L4, with ``levels`` 3 the L3)."""
 
-    def __init__(self, blob: bytes, base: int) -> None:
+    def __init__(self, blob: bytes, base: int, levels: int = 4) -> None:
+        self._levels = levels
         self._blob = blob
         self._base = base
         self.visited: set[int] = set()
@@ -24,8 +25,9 @@ class Tables:
         self.visited.add(at // 4096)
         return struct.unpack_from("<512Q", self._blob, at)
 
-    def leaves(self, address: int | None = None, shift: int = 39, va: int = 0) -> Iterator[tuple[int, int]]:
+    def leaves(self, address: int | None = None, shift: int = 0, va: int = 0) -> Iterator[tuple[int, int]]:
         """(virtual address, entry) of every page that is mapped; entries that lead to frame 0 are passed over."""
+        shift = shift or 3 + 9 * self._levels
         for slot, entry in enumerate(self._entries(self._base if address is None else address)):
             if not entry & FRAME:
                 continue
