@@ -29,6 +29,7 @@ system:
 # Real images, fetched once into .cache/.
 real: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.debian
+	$(BIN)/python -m tests.npm
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

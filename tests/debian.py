@@ -31,6 +31,8 @@ PACKAGES = (
     "systemd-boot-efi",
     "busybox-static",
     "iucode-tool",
+    "bochsbios",
+    "vgabios",
 )
 
 
