@@ -15,6 +15,7 @@ from mbtool import __version__
 
 VERBS = {
     "inspect": "inspect",
+    "check": "check",
     "build-dom0": "build_dom0",
     "build-disk": "build_disk",
     "plan": "plan",

@@ -1,0 +1,187 @@
+"""A boot set: the files and words that are to boot together, and what follows from them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from mbtool.check.image import Image
+from mbtool.check.named_files import find, named
+from mbtool.errors import MbtoolError
+from mbtool.formats import xen_cfg as formats_xen_cfg
+from mbtool.formats.xen_cfg import Line
+from mbtool.plan import cmdline, xen_options, xen_versions
+from mbtool.plan.xen_versions import XenVersion
+from mbtool.source import Limits, open_file, read_file
+
+MAX_XEN_CFG = 1 << 20
+"""Bytes of a configuration that are read at most."""
+
+
+class Mode(StrEnum):
+    """How Xen runs dom0."""
+
+    PV = "pv"
+    PVH = "pvh"
+
+
+class Firmware(StrEnum):
+    """What starts the machine."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+@dataclass(frozen=True)
+class BootSet:
+    """Absent parts are None. ``dom0_mem``: as after ``dom0_mem=``; it is one more option of Xen's.
+
+    ``xen_cfg``: path and bytes of the configuration of Xen's EFI loader. ``require``: names of kernel modules that
+    the initrd must hold.
+    """
+
+    xen: Image | None = None
+    kernel: Image | None = None
+    initrd: Image | None = None
+    xen_cfg: tuple[str, bytes] | None = None
+    cmdline: str | None = None
+    xen_cmdline: str | None = None
+    dom0_mem: str | None = None
+    asked_mode: Mode | None = None
+    firmware: Firmware | None = None
+    require: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def images(self) -> Iterator[Image]:
+        """The images that are there."""
+        return (image for image in (self.xen, self.kernel, self.initrd) if image is not None)
+
+    @property
+    def on_xen(self) -> bool:
+        """Whether the kernel is to be dom0: something in the set is only of use to Xen."""
+        told = (self.xen, self.xen_cfg, self.xen_cmdline, self.dom0_mem, self.asked_mode)
+        return any(part is not None for part in told)
+
+    @property
+    def options(self) -> bytes:
+        """Xen's own command line, with dom0_mem in it."""
+        words = [self.xen_cmdline or "", f"dom0_mem={self.dom0_mem}" if self.dom0_mem else ""]
+        own, extra = xen_options.split(os.fsencode(words[0]))
+        return b" ".join(part for part in (own, os.fsencode(words[1])) if part) + (b" --" + extra if extra else b"")
+
+    @property
+    def dom0_cmdline(self) -> bytes | None:
+        """dom0's command line as Xen puts it together, None when nobody gave it one. InputError for a NUL."""
+        string = None if self.cmdline is None else os.fsencode(self.cmdline)
+        return cmdline.dom0_cmdline(string, self.options, self.version) or string
+
+    @property
+    def mode(self) -> Mode:
+        """The mode asked for, else what Xen's command line says, else PV."""
+        if self.asked_mode is not None:
+            return self.asked_mode
+        return Mode.PVH if xen_options.wants_pvh(self.options) else Mode.PV
+
+    @cached_property
+    def version(self) -> XenVersion:
+        """Xen's version as its image tells it; the newest known when there is no image or it does not tell."""
+        node = None
+        if self.xen is not None:
+            try:
+                node = self.xen.find("xen-hypervisor")
+            except MbtoolError:
+                node = None  # said of the file itself
+        try:
+            told = node and node.get("version")
+            return xen_versions.parse(str(told)) if told else xen_versions.NEWEST
+        except MbtoolError:
+            return xen_versions.OLDEST
+
+    @cached_property
+    def release(self) -> str:
+        """The Linux kernel's release (``6.1.0-56-amd64``), "" when it is no Linux or does not tell."""
+        if self.kernel is None:
+            return ""
+        try:
+            root = self.kernel.root
+        except MbtoolError:
+            return ""
+        text = root.get("kernel_version_string")
+        if not isinstance(text, str) or not text:
+            node = root.find("linux-kernel")
+            text = str(node.get("version") or "") if node else ""
+        release = text.split(" ")[0]
+        return release if release[:1].isdigit() else ""
+
+
+@contextmanager
+def open_set(
+    *,
+    xen: Path | None = None,
+    kernel: Path | None = None,
+    initrd: Path | None = None,
+    xen_cfg: Path | None = None,
+    cmdline: str | None = None,
+    xen_cmdline: str | None = None,
+    limits: Limits | None = None,
+    **more: object,
+) -> Iterator[BootSet]:
+    """The set with its files open; what is not given is taken from the configuration, where that is.
+
+    Raises InputError for a file that cannot be read.
+    """
+    limits = limits or Limits()
+    config = None
+    if xen_cfg is not None:
+        config = (str(xen_cfg), read_file(xen_cfg, MAX_XEN_CFG))
+        told = _Told(*config)
+        kernel = kernel or told.file("kernel")
+        initrd = initrd or told.file("ramdisk")
+        cmdline = told.words("kernel") if cmdline is None else cmdline
+        xen_cmdline = told.options if xen_cmdline is None else xen_cmdline
+    with ExitStack() as stack:
+
+        def image(path: Path | None) -> Image | None:
+            return None if path is None else Image(str(path), stack.enter_context(open_file(path)), limits)
+
+        yield BootSet(
+            image(xen),
+            image(kernel),
+            image(initrd),
+            config,
+            cmdline,
+            xen_cmdline,
+            limits=limits,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+class _Told:
+    """What the booted section of a Xen EFI configuration says."""
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self._path = path
+        self._config = formats_xen_cfg.parse(data)
+
+    def _line(self, key: str) -> Line | None:
+        return self._config.get(self._config.default, key)
+
+    def file(self, key: str) -> Path | None:
+        """The file that a key names, None when it is not there."""
+        return find(self._path, named(self._line(key)))
+
+    def words(self, key: str) -> str | None:
+        """What follows the file's name."""
+        line = self._line(key)
+        return line.value.partition(" ")[2] if line else None
+
+    @property
+    def options(self) -> str | None:
+        line = self._line("options")
+        return line.value if line else None

@@ -1,0 +1,68 @@
+"""An image to be checked: its file, open, and its tree, made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from mbtool.model import STREAM_KINDS, Node
+from mbtool.record import record
+from mbtool.source import Limits, Source
+
+
+@record
+class Place:
+    """A node, the kinds from the root down to it, and where it begins in its file or innermost stream (bytes)."""
+
+    node: Node
+    path: str
+    start: int
+
+
+class Image:
+    """``path``: as the user named it. Raises MbtoolError where the tree is asked for and there is none."""
+
+    def __init__(self, path: str, source: Source, limits: Limits | None = None) -> None:
+        self.path = path
+        self.source = source
+        self.limits = limits or Limits()
+
+    @cached_property
+    def root(self) -> Node:
+        """The tree that ``inspect`` shows."""
+        from mbtool.identify import inspect
+
+        return inspect(self.source, self.limits)
+
+    def places(self) -> Iterator[Place]:
+        """All nodes with their places, in order."""
+        yield from _places(self.root, "", 0)
+
+    def place(self, kind: str) -> Place | None:
+        """The first node of this kind, depth first."""
+        return next((place for place in self.places() if place.node.kind == kind), None)
+
+    def find(self, kind: str) -> Node | None:
+        """The first node of this kind, depth first."""
+        return self.root.find(kind)
+
+    @property
+    def codec(self) -> str:
+        """The kind of stream that the whole file is, "" for none."""
+        return self.root.kind if self.root.kind in STREAM_KINDS else ""
+
+    @property
+    def content(self) -> Node:
+        """What the file holds once it is unpacked."""
+        node = self.root
+        while node.kind in STREAM_KINDS and node.children:
+            node = node.children[0]
+        return node
+
+
+def _places(node: Node, above: str, base: int) -> Iterator[Place]:
+    path = f"{above}/{node.kind}" if above else node.kind
+    start = base + node.offset
+    yield Place(node, path, start)
+    for child in node.children:
+        yield from _places(child, path, 0 if node.kind in STREAM_KINDS else start)

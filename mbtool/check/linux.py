@@ -1,0 +1,110 @@
+"""Linux kernels that a loader or the firmware starts itself: limits of the boot protocol, names, EFI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mbtool.check.boot_set import BootSet, Firmware
+from mbtool.check.image import Image
+from mbtool.check.rule import Evidence, image_rule, set_rule
+from mbtool.errors import MbtoolError, RefusedError
+from mbtool.model import Severity
+
+KERNEL_NAME = re.compile(r"(?:vmlinuz|bzImage|kernel)-(?P<release>\d+\.\d+\S*)")
+INITRD_NAME = re.compile(r"(?:initrd\.img|initrd|initramfs)-(?P<release>\d+\.\d+\S*?)(?:\.img)?")
+
+REFUSALS = (
+    ("the command line is ", "LINUX-CMDLINE-LONG"),
+    ("the initrd is too big", "LINUX-INITRD-BIG"),
+)
+
+
+def is_bzimage(image: Image | None) -> bool:
+    """Whether the file is a bzImage that can be read."""
+    try:
+        return image is not None and image.root.kind == "bzimage"
+    except MbtoolError:
+        return False
+
+
+@image_rule("LINUX-NAME")
+def name(image: Image) -> Iterator[Evidence]:
+    """The file's name names another release than the kernel does."""
+    text = image.root.get("kernel_version_string")
+    match = KERNEL_NAME.fullmatch(Path(image.path).name)
+    if match is None or image.root.kind != "bzimage" or not isinstance(text, str) or not text[:1].isdigit():
+        return
+    release = text.split(" ")[0]
+    if match["release"] != release:
+        yield Evidence(
+            "the file's name is that of another kernel",
+            image.path,
+            "bzimage",
+            field="kernel_version_string",
+            expected=match["release"],
+            found=release,
+        )
+
+
+@set_rule("LINUX-REFUSED")
+def limits(boot: BootSet) -> Iterator[Evidence]:
+    """What the boot protocol allows of this kernel: command line, initrd, entry."""
+    if boot.on_xen or not is_bzimage(boot.kernel):
+        return
+    from mbtool.plan import linux_boot
+    from mbtool.plan.linux_kernel import HEAD_READ
+    from mbtool.plan.modules import ModuleFile
+
+    kernel = boot.kernel
+    assert kernel is not None
+    initrd = None if boot.initrd is None else ModuleFile(boot.initrd.path, boot.initrd.source.size)
+    head = kernel.source.read(0, HEAD_READ)
+    try:
+        linux_boot.plan(kernel.path, head, kernel.source.size, boot.cmdline or "", initrd)
+    except RefusedError as error:
+        rule = next((id_ for start, id_ in REFUSALS if error.problem.startswith(start)), "LINUX-REFUSED")
+        yield Evidence.of(error, kernel.path, id=rule, node="bzimage")
+    except MbtoolError:
+        return  # no 32-bit entry: loaders that use the 16-bit one still start it
+
+
+@set_rule("LINUX-NO-EFI-STUB")
+def efi_stub(boot: BootSet) -> Iterator[Evidence]:
+    """A kernel for UEFI that is no EFI program."""
+    if boot.firmware is Firmware.UEFI and not boot.on_xen and is_bzimage(boot.kernel):
+        assert boot.kernel is not None
+        if boot.kernel.find("pe") is None:
+            yield Evidence(
+                "the kernel is no EFI program",
+                boot.kernel.path,
+                "bzimage",
+                0,
+                expected="an EFI stub (MZ at 0): CONFIG_EFI_STUB=y",
+                found=boot.kernel.source.read(0, 2).hex(" "),
+            )
+
+
+@set_rule("INITRD-NAME")
+def initrd_name(boot: BootSet) -> Iterator[Evidence]:
+    """The initrd's name names another release than the kernel's own."""
+    if boot.initrd is None or not boot.release:
+        return
+    match = INITRD_NAME.fullmatch(Path(boot.initrd.path).name)
+    if match is not None and match["release"] != boot.release:
+        yield Evidence(
+            "the initrd's name is that of another kernel's",
+            boot.initrd.path,
+            expected=boot.release,
+            found=match["release"],
+            severity=Severity.INFO if _holds_modules(boot.initrd, boot.release) else None,
+        )
+
+
+def _holds_modules(initrd: Image, release: str) -> bool:
+    try:
+        trees = [place.node for place in initrd.places() if place.node.kind == "kernel-modules"]
+    except MbtoolError:
+        return False
+    return any(node.get("version") == release for node in trees)

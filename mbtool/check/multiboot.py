@@ -1,0 +1,132 @@
+"""Multiboot kernels: whether loaders find the header, and take what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mbtool.check.boot_set import BootSet
+from mbtool.check.image import Image
+from mbtool.check.rule import Evidence, image_rule, set_rule
+from mbtool.errors import FormatError, MbtoolError, RefusedError
+from mbtool.model import Node
+from mbtool.source import MIB, Budget, BytesSource, Source
+
+HEADERS = ("multiboot1-header", "multiboot2-header")
+MISSES = tuple(
+    f"MULTIBOOT{version}-{what}" for version in (1, 2) for what in ("PAST-LIMIT", "MISALIGNED", "CHECKSUM")
+)
+OTHER_WAYS = ("xen-notes", "xen-guest-string", "multiboot1-header", "multiboot2-header")
+"""Nodes that show that a kernel without the one kind of header is loaded in another way."""
+MAX_UNPACKED = 64 * MIB
+EFI_BOOT_SERVICES, EFI_AMD64_ENTRY = 7, 9
+
+
+LOADED = ("elf", "pe", "multiboot-image")
+"""Kinds of files whose own Multiboot headers loaders look for."""
+
+
+def headers(image: Image) -> list[Node]:
+    """The Multiboot headers by which an image can be loaded, not those of what is inside it."""
+    content = image.content
+    return [node for node in content.children if node.kind in HEADERS] if content.kind in LOADED else []
+
+
+@image_rule("MULTIBOOT-NOT-FOUND")
+def not_found(image: Image) -> Iterator[Evidence]:
+    """There is nearly a header, none that loaders find, and no other way to start the kernel."""
+    content = image.content
+    if any(node.kind in OTHER_WAYS for node in content.walk()):
+        return
+    for finding in content.findings:
+        if finding.id in MISSES:
+            yield Evidence(
+                f"nothing that a loader finds: {finding.message}",
+                image.path,
+                content.kind,
+                finding.offset,
+                finding.field,
+                finding.expected,
+                finding.found,
+                remedy=finding.remedy,
+            )
+            return
+
+
+@image_rule("MULTIBOOT-REFUSED")
+def refused(image: Image) -> Iterator[Evidence]:
+    """What the header and the file say cannot be loaded: the planner's refusal, before any machine is known."""
+    if not headers(image):
+        return
+    from mbtool.plan.protocols import Protocol, load_plan
+
+    source = unpacked(image)
+    if source is None:
+        return
+    protocols = {"multiboot1-header": Protocol.MULTIBOOT1, "multiboot2-header": Protocol.MULTIBOOT2}
+    for node in headers(image):
+        try:
+            load_plan(protocols[node.kind], source, image.path, "")
+        except (RefusedError, FormatError) as error:
+            yield Evidence.of(error, image.path, node=node.kind)
+        except MbtoolError:
+            pass  # no refusal: what cannot be planned is not known to be wrong
+
+
+def unpacked(image: Image) -> Source | None:
+    """The kernel as a loader sees it, None when its stream is damaged or too large to be one."""
+    if not image.codec:
+        return image.source if image.source.size <= MAX_UNPACKED else None
+    from mbtool.formats import compression
+
+    stream = compression.open_stream(image.source, Budget(image.limits))
+    data = stream.read(0, MAX_UNPACKED + 1)
+    return None if stream.damage is not None or len(data) > MAX_UNPACKED else BytesSource(data, image.path)
+
+
+@image_rule("MULTIBOOT1-ELF64")
+def elf64(image: Image) -> Iterator[Evidence]:
+    """A 64-bit ELF file without address fields: only some loaders take it by Multiboot 1."""
+    content = image.content
+    if content.kind != "elf" or content.get("ei_class") != 2:
+        return
+    for node in headers(image):
+        if node.kind == "multiboot1-header" and node.get("load_addr") is None:
+            yield Evidence(
+                "a 64-bit ELF file with a Multiboot 1 header that has no address fields",
+                image.path,
+                f"{content.kind}/{node.kind}",
+                node.offset,
+                "flags",
+                expected="an ELF32 file, or address fields (flag bit 16)",
+                found="ELF64",
+            )
+
+
+@set_rule("MULTIBOOT2-NO-EFI")
+def efi_tags(boot: BootSet) -> Iterator[Evidence]:
+    """A Multiboot 2 kernel on UEFI that cannot use what the firmware offers."""
+    from mbtool.check.boot_set import Firmware
+
+    if boot.firmware is not Firmware.UEFI or boot.on_xen or boot.kernel is None:
+        return
+    for node in _headers(boot.kernel):
+        if node.kind == "multiboot2-header" and not {EFI_BOOT_SERVICES, EFI_AMD64_ENTRY} <= tag_types(node):
+            yield Evidence(
+                "the header asks for no EFI boot services: the loader leaves them before it starts the kernel",
+                boot.kernel.path,
+                node.kind,
+                node.offset,
+                expected="tags 7 (EFI boot services) and 9 (EFI amd64 entry address), if the kernel needs them",
+            )
+
+
+def tag_types(header: Node) -> set[int]:
+    """The types of a Multiboot 2 header's tags."""
+    return {tag["type"] for tag in header.children if isinstance(tag.get("type"), int)}  # type: ignore[misc]
+
+
+def _headers(image: Image) -> list[Node]:
+    try:
+        return headers(image)
+    except MbtoolError:
+        return []

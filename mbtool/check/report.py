@@ -1,0 +1,114 @@
+"""Applying the rules: what the formats found and what the rules find, as one list of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+
+from mbtool.check.boot_set import BootSet
+from mbtool.check.catalogue import Words, catalogue
+from mbtool.check.image import Image
+from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
+from mbtool.errors import LimitError, MbtoolError
+from mbtool.model import Severity
+from mbtool.record import record
+
+SUBJECTS = ("multiboot", "linux", "efi", "xen", "dom0", "initrd", "command_lines", "xen_cfg")
+"""The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
+UNREADABLE = "UNREADABLE"
+LIMIT = "LIMIT"
+
+
+@record
+class Problem:
+    """A broken rule: the evidence and the words about it."""
+
+    evidence: Evidence
+    words: Words
+    severity: Severity
+
+    @property
+    def id(self) -> str:
+        return self.words.id
+
+    @property
+    def console(self) -> str:
+        """What the machine prints because of it, "" when nothing is known to be printed."""
+        return self.evidence.console or self.words.console
+
+    @property
+    def remedy(self) -> str:
+        return self.evidence.remedy or self.words.remedy
+
+
+def check_image(image: Image) -> list[Problem]:
+    """One image's own soundness. Raises MbtoolError when it cannot be read or is of no known format."""
+    _load()
+    found = [*_findings(image)]
+    for id_, rule in IMAGE_RULES.items():
+        found += _applied(id_, rule(image))
+    return _ordered(found)
+
+
+def check_set(boot: BootSet) -> list[Problem]:
+    """Each image of the set for itself, then whether they fit together.
+
+    An image that cannot be read is a problem of the set: it would not boot.
+    """
+    _load()
+    found: list[Problem] = []
+    for image in boot.images:
+        try:
+            found += check_image(image)
+        except MbtoolError as error:
+            id_ = LIMIT if isinstance(error, LimitError) else UNREADABLE
+            found.append(_problem(id_, replace(Evidence.of(error, image.path), file=image.path)))
+    for id_, rule in SET_RULES.items():
+        found += _applied(id_, rule(boot))
+    return _ordered(found)
+
+
+def _load() -> None:
+    for name in SUBJECTS:
+        import_module(f"mbtool.check.{name}")
+
+
+def _findings(image: Image) -> Iterator[Problem]:
+    """What the formats found."""
+    for place in image.places():
+        for finding in place.node.findings:
+            yield _problem(finding.id, Evidence.of_finding(finding, image.path, place.path, place.start))
+
+
+def _applied(id_: str, evidence: Iterable[Evidence]) -> Iterator[Problem]:
+    for item in evidence:
+        yield _problem(item.id or id_, item)
+
+
+def _problem(id_: str, evidence: Evidence) -> Problem:
+    words = catalogue().get(id_) or Words(id_, "", id_)
+    return Problem(evidence, words, evidence.severity or words.severity or Severity.ERROR)
+
+
+_RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+def at_least(severity: Severity, limit: Severity) -> bool:
+    """Whether a severity is as bad as a limit, or worse."""
+    return _RANK[severity] <= _RANK[limit]
+
+
+def _ordered(problems: Sequence[Problem]) -> list[Problem]:
+    """The worst first, else as found; what was found by two ways is said once, where it was found best."""
+    placed = {_what(problem) for problem in problems if problem.evidence.offset is not None}
+    distinct: dict[object, Problem] = {}
+    for problem in problems:
+        offset = problem.evidence.offset
+        if offset is not None or _what(problem) not in placed:
+            distinct.setdefault((_what(problem), offset, problem.evidence.field), problem)
+    return sorted(distinct.values(), key=lambda problem: _RANK[problem.severity])
+
+
+def _what(problem: Problem) -> tuple[str, str, str]:
+    return problem.id, problem.evidence.file, problem.evidence.message

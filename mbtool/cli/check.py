@@ -1,0 +1,113 @@
+"""``mbtool check``: will these files boot, each for itself and together?"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ModeChoice(StrEnum):
+    """How Xen runs dom0."""
+
+    PV = "pv"
+    PVH = "pvh"
+
+
+class FirmwareChoice(StrEnum):
+    """What starts the machine."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class FailOn(StrEnum):
+    """The least severity that makes the exit status 1."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+def check(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE...]", help="Images to check, each for itself; - is standard input."),
+    ] = None,
+    xen: Annotated[Path | None, typer.Option("--xen", metavar="FILE", help="The hypervisor of a set.")] = None,
+    kernel: Annotated[Path | None, typer.Option("--kernel", metavar="FILE", help="The kernel of a set.")] = None,
+    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
+    xen_cfg: Annotated[
+        Path | None,
+        typer.Option(
+            "--xen-cfg", metavar="FILE", help="xen.efi's configuration; what is not given is taken from it."
+        ),
+    ] = None,
+    cmdline: Annotated[
+        str | None, typer.Option("--cmdline", metavar="TEXT", help="The kernel's command line.")
+    ] = None,
+    xen_cmdline: Annotated[
+        str | None, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")
+    ] = None,
+    dom0_mem: Annotated[
+        str | None, typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, …")
+    ] = None,
+    mode: Annotated[ModeChoice | None, typer.Option("--mode", help="How Xen is to run dom0.")] = None,
+    firmware: Annotated[FirmwareChoice | None, typer.Option("--firmware", help="What starts the machine.")] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option("--require", metavar="MODULE", help="A module the initrd must hold (repeat)."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", metavar="FILE", help="Severities, accepted findings, own rules (TOML)."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="Least severity for exit status 1 (default: error).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema check).")] = False,
+    sarif: Annotated[
+        Path | None, typer.Option("--sarif", metavar="FILE", help="Write SARIF 2.1.0; - prints it.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace older reports.")] = False,
+    max_output: Annotated[
+        int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that one image may unpack to.")
+    ] = 2048,
+    max_ratio: Annotated[
+        int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that a stream may expand, times its size.")
+    ] = 400,
+) -> None:
+    """Say whether images will boot, each for itself, and whether a set of them fits together; and why not.
+
+    Every finding has a rule (mbtool explain RULE), the place, what happens at boot because of it, and a remedy.
+    Exit status: 0 nothing at or above --fail-on, 1 findings, 2 a file cannot be read or is of no known format.
+
+    \b
+    Examples:
+      mbtool check /boot/vmlinuz-6.1.0-56-amd64
+      mbtool check --xen xen.gz --kernel vmlinuz --initrd initrd.img --dom0-mem 512M
+      mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
+      mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json
+    """
+    from mbtool.check import policy as policies
+    from mbtool.check.boot_set import Firmware, Mode
+    from mbtool.cli.check_report import Output, conduct
+    from mbtool.model import Severity
+    from mbtool.source import MIB, Limits
+
+    site = policies.load(policy) if policy else policies.Policy()
+    least = Severity(fail_on.value) if fail_on else site.fail_on or Severity.ERROR
+    parts = {"xen": xen, "kernel": kernel, "initrd": initrd, "xen_cfg": xen_cfg}
+    words = {"cmdline": cmdline, "xen_cmdline": xen_cmdline, "dom0_mem": dom0_mem}
+    more = {
+        "asked_mode": Mode(mode.value) if mode else None,
+        "firmware": Firmware(firmware.value) if firmware else None,
+        "require": tuple(require or ()),
+    }
+    output = Output(sys.stdout, json, sarif, junit, force)
+    limits = Limits(max_output * MIB, max_ratio)
+    raise typer.Exit(conduct(files or [], parts, {**words, **more}, site, least, limits, output))

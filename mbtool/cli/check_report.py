@@ -1,0 +1,165 @@
+"""Carrying out ``mbtool check``: check files and set, apply the policy, write what was found in every form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from mbtool.check.boot_set import open_set
+from mbtool.check.image import Image
+from mbtool.check.policy import Policy
+from mbtool.check.report import UNREADABLE, Problem, at_least, check_image, check_set
+from mbtool.errors import InputError, MbtoolError
+from mbtool.model import Severity
+from mbtool.render.problems import problem_json, problem_lines, summary
+from mbtool.render.style import Style, printable
+from mbtool.source import Limits, open_file, open_stdin
+
+SET = "the set"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the results go: text or JSON to ``out``; SARIF and JUnit to files, "-" for ``out`` in place of text.
+
+    ``force``: older files are replaced.
+    """
+
+    out: TextIO
+    json: bool
+    sarif: Path | None
+    junit: Path | None
+    force: bool = False
+
+    @property
+    def text(self) -> bool:
+        """Whether ``out`` is for people."""
+        return not self.json and str(self.sarif) != "-" and str(self.junit) != "-"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file or the set: problems, those that the policy ignores with its reasons; or why there are none."""
+
+    subject: str
+    problems: Sequence[Problem] = ()
+    ignored: Sequence[tuple[Problem, str]] = ()
+    error: MbtoolError | None = None
+
+    def status(self, least: Severity) -> int:
+        """The exit status that it asks for."""
+        if self.error is not None or any(problem.id in (UNREADABLE, "LIMIT") for problem in self.problems):
+            return 2
+        return int(any(at_least(problem.severity, least) for problem in self.problems))
+
+
+def conduct(
+    files: Sequence[str],
+    parts: Mapping[str, Any],
+    words: Mapping[str, Any],
+    policy: Policy,
+    least: Severity,
+    limits: Limits,
+    output: Output,
+) -> int:
+    """Check each file, then the set if one is given; the exit status, the worst of all."""
+    given = any(path is not None for path in parts.values())
+    if not given and not files:
+        raise InputError("nothing to check", expected="files, or the parts of a set (--xen, --kernel, …)")
+    if not given and any(value not in (None, ()) for value in words.values()):
+        raise InputError("a set needs files", expected="--xen, --kernel, --initrd or --xen-cfg")
+    results = []
+    for path in files:
+        results.append(_file(path, policy, limits))
+        _show(results[-1], output)
+    if given:
+        with open_set(**parts, **words, limits=limits) as boot:
+            kept, ignored = policy.judge([*check_set(boot), *policy.local(boot)])
+        results.append(Checked(SET, kept, ignored))
+        _show(results[-1], output)
+    _write(results, output, least)
+    return max(result.status(least) for result in results)
+
+
+def _file(path: str, policy: Policy, limits: Limits) -> Checked:
+    try:
+        with open_stdin() if path == "-" else open_file(path) as source:
+            kept, ignored = policy.judge(check_image(Image(path, source, limits)))
+    except MbtoolError as error:
+        return Checked(path, error=error)
+    return Checked(path, kept, ignored)
+
+
+def _show(result: Checked, output: Output) -> None:
+    """As text, at once: the next file may take its time."""
+    if result.error is not None:
+        sys.stdout.flush()
+        print(f"mbtool: {result.error}", file=sys.stderr)
+    if not output.text or result.error is not None:
+        return
+    style = Style.of(output.out)
+    for problem in result.problems:
+        for line in problem_lines(problem, style):
+            print(line, file=output.out)
+    line = f"{printable(result.subject)}: {summary(result.problems, len(result.ignored))}"
+    print(style.bold(line), file=output.out)
+
+
+def _write(results: Sequence[Checked], output: Output, least: Severity) -> None:
+    from mbtool.render.json import dumps
+
+    if output.json:
+        print(dumps(_document(results), pretty=output.out.isatty()), file=output.out)
+    if output.sarif is not None:
+        from mbtool.render.sarif import sarif
+
+        problems = [problem for result in results for problem in result.problems]
+        ignored = [pair for result in results for pair in result.ignored]
+        _to(output.sarif, dumps(sarif(problems, ignored), pretty=True) + "\n", output)
+    if output.junit is not None:
+        _to(output.junit, _junit(results, least), output)
+
+
+def _document(results: Sequence[Checked]) -> dict[str, Any]:
+    from mbtool.render.json import error_json
+
+    checked = [
+        {
+            "subject": result.subject,
+            "problems": [problem_json(problem) for problem in result.problems]
+            + [problem_json(problem, reason) for problem, reason in result.ignored],
+        }
+        for result in results
+        if result.error is None
+    ]
+    errors = [error_json(result.subject, result.error) for result in results if result.error is not None]
+    return {"schema": "mbtool/check/1", "checked": checked, "errors": errors}
+
+
+def _junit(results: Sequence[Checked], least: Severity) -> str:
+    """A case per file or set, and one per problem that fails it."""
+    from mbtool.render.junit import Case, junit
+    from mbtool.render.problems import problem_lines
+
+    cases = []
+    for result in results:
+        failing = [problem for problem in result.problems if at_least(problem.severity, least)]
+        text = "\n".join(line for problem in result.problems for line in problem_lines(problem, Style()))
+        if result.error is not None or not failing:
+            cases.append(Case(result.subject, 0, error=str(result.error or ""), log=text))
+        for problem in failing:
+            name = f"{result.subject}: {problem.id} {problem.evidence.file}"
+            cases.append(Case(name, 0, failure="\n".join(problem_lines(problem, Style()))))
+    return junit("mbtool check", cases)
+
+
+def _to(path: Path, text: str, output: Output) -> None:
+    if str(path) == "-":
+        output.out.write(text)
+        return
+    from mbtool.build.output import write_file
+
+    write_file(path, text.encode("utf-8"), force=output.force)

@@ -1,0 +1,95 @@
+"""The configuration that Xen's EFI loader reads: sections in brackets, ``key=value`` lines, ``#`` comments.
+
+Source: Xen, docs/misc/efi.pandoc; xen/common/efi/boot.c, ``pre_parse`` and ``get_value``: every control character
+ends a line (a tab too), ``#`` starts a comment wherever it stands, ``;`` one at the start of a line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mbtool.record import record
+
+KEYS = ("default", "chain", "kernel", "ramdisk", "options", "xsm", "ucode", "video")
+"""What x86 looks for; anything else is passed over without a word."""
+GLOBAL = "global"
+
+
+@record
+class Line:
+    """What the loader sees of a line at ``offset`` (bytes); ``rest``: what a comment took from its end."""
+
+    offset: int
+    text: str
+    rest: str = ""
+
+    @property
+    def section(self) -> str | None:
+        """The section that it begins, None when it begins none."""
+        match = re.match(r"\[(.*?)\]", self.text)
+        return match[1] if match else None
+
+    @property
+    def key(self) -> str:
+        """What stands before ``=``, "" without one."""
+        key, equals, _ = self.text.partition("=")
+        return key if equals and not self.text.startswith("[") else ""
+
+    @property
+    def value(self) -> str:
+        """What stands behind ``=`` and blanks."""
+        return self.text.partition("=")[2].lstrip(" ")
+
+
+@record
+class XenCfg:
+    """``ended``: the last line has a line end, without which loaders up to Xen 4.21 pass it over."""
+
+    lines: tuple[Line, ...]
+    ended: bool = True
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """In the order of the file."""
+        return tuple(line.section for line in self.lines if line.section is not None)
+
+    def get(self, section: str | None, key: str) -> Line | None:
+        """The line that the loader takes for a key: the first in the section; None: in the whole file."""
+        inside = not section
+        for line in self.lines:
+            if line.text.startswith("["):
+                if section and inside:
+                    return None
+                inside = inside or line.text.startswith(f"[{section}]")
+            elif inside and line.key == key:
+                return line
+        return None
+
+    @property
+    def default(self) -> str | None:
+        """The section that is booted when nobody names one."""
+        line = self.get(GLOBAL, "default")
+        return line.value if line else None
+
+    def of(self, section: str | None) -> tuple[Line, ...]:
+        """The lines with a key in a section."""
+        found: list[Line] = []
+        current = None
+        for line in self.lines:
+            if line.section is not None:
+                current = line.section
+            elif line.key and current == section:
+                found.append(line)
+        return tuple(found)
+
+
+def parse(data: bytes) -> XenCfg:
+    """What the loader makes of the file; any bytes are a configuration."""
+    lines = []
+    for match in re.finditer(rb"[^\x00-\x1f\x7f]+", data):
+        raw = match[0].lstrip(b" ")
+        text, mark, rest = raw.partition(b"#")
+        if text and not text.startswith(b";"):
+            offset = match.end() - len(raw)
+            lines.append(Line(offset, text.decode("utf-8", "replace"), (mark + rest).decode("utf-8", "replace")))
+    return XenCfg(tuple(lines), not data or data[-1] < 0x20 or data[-1] == 0x7F)

@@ -1,0 +1,84 @@
+"""Command lines: Xen's lists by release, options on the wrong side, contradictions, lengths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mbtool.check.boot_set import Mode
+from mbtool.check.command_lines import known_options
+from mbtool.check.report import Problem
+from tests.check.sets import XEN, ids, problems, vmlinux
+
+
+def found(tmp_path: Path, xen: str, cmdline: str | None = None, *, version: str = "4.18.0") -> list[Problem]:
+    files = {"xen": XEN / f"xen-{version}.gz", "kernel": vmlinux()}
+    return problems(tmp_path, files, xen_cmdline=xen, cmdline=cmdline)
+
+
+def test_debians_own_lines_are_clean(tmp_path: Path) -> None:
+    """What grub-mkconfig writes, and what Xen's documentation gives as examples."""
+    xen = "placeholder dom0_mem=2G,max:2G loglvl=all com1=115200,8n1 console=com1,vga no-real-mode edd=off"
+    assert found(tmp_path, xen, "placeholder root=UUID=1 ro console=hvc0 earlyprintk=xen quiet") == []
+    assert found(tmp_path, "iommu=no-intremap ivrs_ioapic[4]=00:14.0 spec-ctrl=no-xen dom0=pv sched=credit2") == []
+
+
+@pytest.mark.parametrize(
+    ("xen", "option", "severity", "expected"),
+    [
+        ("dom0_men=1G", "dom0_men", "warning", "dom0_mem"),
+        ("consle=com1", "consle", "warning", "console"),
+        ("wallclock=efi", "wallclock", "warning", ""),
+        ("frobnicate", "frobnicate", "info", ""),
+    ],
+)
+def test_unknown_options(tmp_path: Path, xen: str, option: str, severity: str, expected: str) -> None:
+    (problem,) = found(tmp_path, xen)
+    assert (problem.id, problem.severity) == ("XEN-OPTION-UNKNOWN", severity)
+    assert problem.console == f'parameter "{option}" unknown!'
+    assert problem.evidence.expected == expected
+
+
+def test_options_by_release() -> None:
+    """Read off Xen's branches: wallclock= came with 4.20, gdb= went with 4.19; dit= came with 4.17."""
+    assert "wallclock" not in known_options((4, 19))
+    assert "wallclock" in known_options((4, 20))
+    assert "gdb" in known_options((4, 18))
+    assert "gdb" not in known_options((4, 19))
+    assert "dit" in known_options((4, 17))
+    assert known_options((4, 30)) == known_options((4, 22))
+
+
+@pytest.mark.parametrize(
+    ("xen", "cmdline"),
+    [
+        ("", "dom0_mem=1G"),
+        ("", "console=com1"),
+        ("root=/dev/sda1", ""),
+        ("console=ttyS0,115200", ""),
+        ("console=hvc0", ""),
+        ("quiet", ""),
+    ],
+)
+def test_the_wrong_side(tmp_path: Path, xen: str, cmdline: str) -> None:
+    assert ids(found(tmp_path, xen, cmdline)) == {"CMDLINE-WRONG-SIDE"}
+
+
+def test_what_follows_the_dashes_is_for_dom0(tmp_path: Path) -> None:
+    assert found(tmp_path, "console=com1 -- console=hvc0 root=/dev/sda1 quiet") == []
+
+
+def test_mode_asked_for_and_mode_told(tmp_path: Path) -> None:
+    files = {"xen": XEN / "xen-4.18.0.gz", "kernel": vmlinux()}
+    assert ids(problems(tmp_path, files, xen_cmdline="dom0=pvh", asked_mode=Mode.PV)) == {"MODE-CONTRADICTED"}
+    assert ids(problems(tmp_path, files, xen_cmdline="", asked_mode=Mode.PVH)) == {"MODE-CONTRADICTED"}
+    assert problems(tmp_path, files, xen_cmdline="dom0=pvh,verbose", asked_mode=Mode.PVH) == []
+
+
+def test_long_lines(tmp_path: Path) -> None:
+    """start_info has room for 1023 bytes and a NUL; an option of Xen's for 127."""
+    assert found(tmp_path, "", "x" * 1023) == []
+    assert ids(found(tmp_path, "", "x" * 1024)) == {"CMDLINE-CUT"}
+    assert found(tmp_path, "cpuid=" + "x" * 121) == []
+    assert ids(found(tmp_path, "cpuid=" + "x" * 122)) == {"XEN-OPTION-LONG"}

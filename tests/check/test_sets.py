@@ -1,0 +1,207 @@
+"""Boot sets: a good one is clean, and each thing that breaks it is named by its rule, with Xen's own words."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mbtool.check.boot_set import Firmware, Mode
+from mbtool.check.report import Problem
+from mbtool.formats.cpio import Member, build_cpio
+from mbtool.formats.microcode_intel import IntelUpdate, build_intel
+from tests.check.sets import LOADER, TOP_2G, XEN, ids, initrd, packed, problems, vmlinux, vmlinuz
+from tests.formats.test_initrd import zstd
+from tests.oracle.made_kernel import HYPERCALL_PAGE, INIT_P2M, VIRT_BASE, XEN_VERSION
+
+MIB = 1 << 20
+GOOD: dict[str, Any] = {"xen": XEN / "xen-4.18.0.gz", "kernel": vmlinuz(), "initrd": initrd()}
+
+
+def one(found: list[Problem], rule: str) -> Problem:
+    """The only problem of a rule."""
+    (problem,) = [problem for problem in found if problem.id == rule]
+    return problem
+
+
+@pytest.mark.parametrize("mode", [None, Mode.PV, Mode.PVH])
+@pytest.mark.parametrize("firmware", [None, Firmware.BIOS])
+def test_a_good_set_is_clean(tmp_path: Path, mode: Mode | None, firmware: Firmware | None) -> None:
+    words = "dom0=pvh" if mode is Mode.PVH else ""
+    found = problems(tmp_path, GOOD, asked_mode=mode, firmware=firmware, dom0_mem="256M", xen_cmdline=words)
+    assert found == []
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "xz"])
+def test_kernels_without_a_bzimage_around_them(tmp_path: Path, codec: str) -> None:
+    plain = vmlinux()
+    kernel = {"none": plain, "gzip": gzip.compress(plain), "xz": packed(plain)}[codec]
+    assert problems(tmp_path, {**GOOD, "kernel": kernel}) == []
+
+
+BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
+    ("XEN-BZIMAGE-VERSION", vmlinuz(version=0x207), {}, "Cannot load bzImage v2.07 at least v2.08 is required"),
+    ("XEN-XZ-CHECK", vmlinuz(lzma.compress(vmlinux()) + bytes(4)), {}, "XZ decoder"),
+    ("XEN-CODEC", vmlinuz(b"\x04\x22\x4d\x18" + bytes(60)), {}, "ELF: not an ELF binary"),
+    ("XEN-NOT-ELF", vmlinuz(packed(b"no kernel" * 100)), {}, "ELF: not an ELF binary"),
+    ("STREAM-DAMAGED", vmlinuz(packed(vmlinux())[:-60]), {}, ""),
+    ("XEN-PAYLOAD-SIZE", vmlinuz(packed(vmlinux())[:-4] + bytes(4)), {}, ""),
+    ("XEN-NOTE-LOADER", vmlinux(notes={6: "plan9", LOADER: "own", 18: 0}), {}, ""),
+    ("XEN-NOTE-VERSION", vmlinux(notes={XEN_VERSION: "xen-2.0"}), {}, ""),
+    ("XEN-NOTE-ADDRESSES", vmlinux(notes={1: TOP_2G}), {}, "ERROR: ELF start or entries are out of bounds"),
+    (
+        "XEN-NOTE-ADDRESSES",
+        vmlinux(notes={INIT_P2M: TOP_2G + 0x200000}),
+        {},
+        "ERROR: P->M table base is out of bounds",
+    ),
+    (
+        "XEN-NOTE-HYPERCALL",
+        vmlinux(notes={HYPERCALL_PAGE: 0x1000}),
+        {},
+        "Invalid HYPERCALL_PAGE field in ELF notes.",
+    ),
+    ("XEN-DOM0-FEATURE", vmlinux(notes={17: 1}), {}, "Kernel does not support Dom0 operation"),
+    (
+        "DOM0-LAYOUT",
+        vmlinux(notes={VIRT_BASE: 0xFFFF800000000000, 1: 0xFFFF800000100000}),
+        {},
+        "DOM0 image overlaps with Xen private area.",
+    ),
+    ("DOM0-MEM", vmlinux(), {"dom0_mem": "4M"}, "Domain 0 allocation is too small for kernel image"),
+    ("DOM0-MEM-SYNTAX", vmlinux(), {"dom0_mem": "12Q"}, 'parameter "dom0_mem" has invalid value "12Q", rc=-22!'),
+]
+
+
+@pytest.mark.parametrize(("rule", "kernel", "words", "console"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_each_break_has_its_rule(
+    tmp_path: Path, rule: str, kernel: bytes, words: dict[str, Any], console: str
+) -> None:
+    found = problems(tmp_path, {**GOOD, "kernel": kernel}, **{"dom0_mem": "256M", **words})
+    problem = one(found, rule)
+    assert problem.severity == "error"
+    assert problem.console == console or not console
+    assert problem.words.boot
+    assert problem.remedy
+
+
+def test_no_notes(tmp_path: Path, samples: Path) -> None:
+    kernel = samples / "multiboot1" / "multiboot1.elf"
+    assert "XEN-NOTES-MISSING" in ids(problems(tmp_path, {**GOOD, "kernel": kernel}))
+
+
+def test_pvh_takes_a_note(tmp_path: Path, samples: Path) -> None:
+    files = {**GOOD, "kernel": samples / "pv-dom0" / "pv-dom0.elf"}
+    assert problems(tmp_path, files, dom0_mem="64M", asked_mode=Mode.PV) == []
+    assert ids(problems(tmp_path, files, asked_mode=Mode.PVH)) == {"XEN-PVH-ENTRY"}
+
+
+def test_pvh_and_its_memory(tmp_path: Path) -> None:
+    """The kernel is linked at 1 MiB and 4 MiB large: 3 MiB end inside it."""
+    assert ids(problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem="3M")) == {"DOM0-MEM"}
+    assert problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem="64M") == []
+
+
+def test_codecs_by_version(tmp_path: Path) -> None:
+    """zstd came with Xen 4.15 (Xen: CHANGELOG.md)."""
+    data = vmlinux()
+    files = {**GOOD, "kernel": vmlinuz(zstd(data) + len(data).to_bytes(4, "little"))}
+    assert problems(tmp_path, files) == []
+    old = one(problems(tmp_path, {**files, "xen": XEN / "xen-4.14.5.gz"}), "XEN-CODEC")
+    assert old.evidence.found == "zstd"
+    assert "4.15" in old.remedy
+
+
+def test_the_least_memory_that_would_do_does(tmp_path: Path) -> None:
+    small = one(problems(tmp_path, GOOD, dom0_mem="2M"), "DOM0-MEM")
+    least = small.evidence.expected.split()[2]
+    assert problems(tmp_path, GOOD, dom0_mem=f"{least}M") == []
+    assert "DOM0-MEM" in ids(problems(tmp_path, GOOD, dom0_mem=f"{int(least) - 1}M"))
+
+
+def test_memory_that_only_the_host_knows_is_no_error(tmp_path: Path) -> None:
+    huge = vmlinux(segments=[(0x100000, 600 << 20)])
+    (problem,) = problems(tmp_path, {**GOOD, "kernel": huge}, dom0_mem="50%")
+    assert (problem.id, problem.severity) == ("DOM0-MEM", "info")
+
+
+def test_what_was_given_as_xen_is_something_else(tmp_path: Path) -> None:
+    assert "XEN-IMAGE" in ids(problems(tmp_path, {**GOOD, "xen": vmlinuz()}))
+
+
+def test_a_file_of_no_known_format(tmp_path: Path) -> None:
+    found = problems(tmp_path, {**GOOD, "initrd": b"nothing at all"})
+    assert one(found, "UNREADABLE").evidence.file.endswith("initrd")
+
+
+def test_xen_efi_on_a_bios(tmp_path: Path) -> None:
+    files = {**GOOD, "xen": gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes())}
+    problem = one(problems(tmp_path, files, firmware=Firmware.BIOS), "XEN-EFI-ON-BIOS")
+    assert problem.console == "error: no multiboot header found."
+    assert "XEN-EFI-ON-BIOS" not in ids(problems(tmp_path, files, firmware=Firmware.UEFI))
+
+
+def test_xen_gz_on_uefi(tmp_path: Path) -> None:
+    """Its Multiboot 2 header asks for the boot services; without that tag Xen could only give up."""
+    assert problems(tmp_path, GOOD, firmware=Firmware.UEFI) == []
+    data = gzip.decompress((XEN / "xen-4.18.0.gz").read_bytes())
+    tag = bytes.fromhex("0700010008000000")
+    assert data.count(tag) == 1
+    without = data.replace(tag, bytes.fromhex("0600010008000000"))
+    problem = one(problems(tmp_path, {**GOOD, "xen": without}, firmware=Firmware.UEFI), "XEN-NO-EFI-ENTRY")
+    assert "tags 7" in problem.evidence.message
+
+
+MICROCODE = build_cpio(
+    [
+        Member(
+            "kernel/x86/microcode/GenuineIntel.bin",
+            build_intel(IntelUpdate(rev=1, date=0x07062024, sig=0x906EA, pf=2, data=bytes(2000))),
+        )
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "data", "words"),
+    [
+        ("INITRD-MODULES", initrd("5.10.0-9-amd64"), {}),
+        ("INITRD-FORMAT", vmlinuz(), {}),
+        ("INITRD-MICROCODE", initrd(), {"xen_cmdline": "ucode=scan"}),
+        ("INITRD-MICROCODE", gzip.compress(MICROCODE), {"xen_cmdline": "ucode=scan"}),
+        ("INITRD-REQUIRE", initrd(), {"require": ("xen-netfront",)}),
+        ("INITRD-JUNK", initrd() + b"junk" * 8, {}),
+        ("CPIO-TRUNCATED", build_cpio([Member("init", bytes(999), stat.S_IFREG | 0o755)])[:400], {}),
+    ],
+)
+def test_initrds(tmp_path: Path, rule: str, data: bytes, words: dict[str, Any]) -> None:
+    assert rule in ids(problems(tmp_path, {**GOOD, "initrd": data}, **words))
+
+
+def test_initrds_that_are_as_asked_for(tmp_path: Path) -> None:
+    files = {**GOOD, "initrd": initrd(microcode=MICROCODE)}
+    require = ("xen-blkfront", "xen_blkfront", "ext4")
+    assert problems(tmp_path, files, xen_cmdline="ucode=scan", require=require) == []
+
+
+def test_a_kernel_without_xen(tmp_path: Path) -> None:
+    files = {"kernel": vmlinuz(), "initrd": initrd()}
+    assert problems(tmp_path, files, cmdline="x" * 2047) == []
+    assert ids(problems(tmp_path, files, cmdline="x" * 2048)) == {"LINUX-CMDLINE-LONG"}
+    assert ids(problems(tmp_path, {**files, "kernel": vmlinuz(initrd_addr_max=0x2000000, xloadflags=1)})) == {
+        "LINUX-INITRD-BIG"
+    }
+    assert ids(problems(tmp_path, files, firmware=Firmware.UEFI)) == {"LINUX-NO-EFI-STUB"}
+
+
+def test_names_that_lie(tmp_path: Path) -> None:
+    kernel, image = tmp_path / "vmlinuz-6.2.0", tmp_path / "initrd.img-6.3.0"
+    kernel.write_bytes(vmlinuz())
+    image.write_bytes(initrd("6.3.0"))
+    found = problems(tmp_path, {"kernel": kernel, "initrd": image})
+    assert ids(found) == {"LINUX-NAME", "INITRD-NAME", "INITRD-MODULES"}
+    assert one(found, "LINUX-NAME").evidence.found == "6.1.0-test"
