@@ -13,7 +13,7 @@ from pathlib import Path
 from mbtool.build.kernel import open_kernel
 from mbtool.build.xen_image import Hypervisor
 from mbtool.build.xen_image import hypervisor as read_hypervisor
-from mbtool.errors import FormatError, UnsupportedError
+from mbtool.errors import FormatError, InputError
 from mbtool.formats import xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options
@@ -21,8 +21,12 @@ from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
 from mbtool.plan.host import Host
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan
+from mbtool.plan.xen_options import Mode
 from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
+
+HVM_START_INFO, ACPI = "hvm_start_info.bin", "acpi.bin"
+"""The blobs of a PVH dom0."""
 
 
 @record
@@ -43,7 +47,18 @@ class Request:
     nr_pages: int | None = None
     host_mem: int | None = None
     """The host's RAM in bytes."""
+    mode: Mode | None = None
+    """None: what Xen's command line says."""
+    e820: str | None = None
+    """PVH: a machine that is known by name, a memory map or a boot log (see ``mbtool.plan.machines``)."""
+    vcpus: int | None = None
+    initrd_cmdline: str = ""
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def pvh(self) -> bool:
+        """Whether dom0 is a PVH domain."""
+        return (self.mode or xen_options.dom0_mode(os.fsencode(self.xen_cmdline))) is Mode.PVH
 
 
 @record
@@ -59,18 +74,17 @@ class Planned:
 def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Planned:
     """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
     xen_cmdline = os.fsencode(request.xen_cmdline)
-    if xen_options.wants_pvh(xen_cmdline):
-        raise UnsupportedError("Xen is told dom0=pvh, and a PVH dom0 cannot be built yet", remedy="leave it out")
+    refuse_other_mode(request, Mode.PV)
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
-    parms = _parms(kernel, Budget(request.limits), hypervisor)
+    parms = kernel_parms(kernel, Budget(request.limits), hypervisor)
     initrd_len = None if initrd is None else initrd.size
-    pages = _pages(request, hypervisor, parms, initrd_len or 0)
+    pages = dom0_pages(request, hypervisor, parms, initrd_len or 0)
     plan = pv_dom0.plan(
         parms,
         initrd_len=initrd_len,
         nr_pages=pages.nr_pages,
-        cmdline=cmdline.dom0_cmdline(_string(request), xen_cmdline, version),
+        cmdline=cmdline.dom0_cmdline(kernel_string(request), xen_cmdline, version),
         version=version,
         machine=Machine(
             alloc_base=request.alloc_base,
@@ -85,17 +99,27 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
     return Planned(plan, assumptions, pages.option)
 
 
-def _string(request: Request) -> bytes | None:
+def refuse_other_mode(request: Request, mode: Mode) -> None:
+    """InputError when Xen's command line says another ``dom0=`` than the one that is planned."""
+    told = xen_options.dom0_mode(os.fsencode(request.xen_cmdline))
+    if told not in (None, mode):
+        raise InputError(
+            f"Xen's command line says dom0={told}, and a {mode.upper()} dom0 is asked for",
+            remedy=f"leave one out, or use --mode {told}",
+        )
+
+
+def kernel_string(request: Request) -> bytes | None:
     """The kernel's string without the name that loaders prepend; a loader that does always has a string."""
     if request.cmdline is None:
         return b"" if request.disk else None
     return cmdline.cook(os.fsencode(request.cmdline), named=False)
 
 
-def _parms(source: Source, budget: Budget, xen: Hypervisor) -> DomParms:
+def kernel_parms(source: Source, budget: Budget, xen: Hypervisor, *, hvm: bool = False) -> DomParms:
     """What the kernel says; FormatError when its file ends before its segments do."""
     elf = open_kernel(source, budget, xen.version).elf
-    parms = xen_dom_parms.derive(elf, version=xen.version.release, pv32=xen.pv32)
+    parms = xen_dom_parms.derive(elf, hvm=hvm, version=xen.version.release, pv32=xen.pv32)
     end = max((segment.p_offset + segment.p_filesz for segment in parms.segments), default=0)
     if end > elf.size:
         raise FormatError(
@@ -107,7 +131,7 @@ def _parms(source: Source, budget: Budget, xen: Hypervisor) -> DomParms:
     return parms
 
 
-def _pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd_len: int) -> Dom0Pages:
+def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd_len: int) -> Dom0Pages:
     """dom0's pages. The last word counts: of Xen's configuration, its command line, the request."""
     texts = xen_options.dom0_mem(os.fsencode(request.xen_cmdline))
     if request.dom0_mem:

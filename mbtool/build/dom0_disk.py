@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mbtool.build.disk import source_date_epoch
 from mbtool.build.dom0 import Planned, Request
@@ -17,6 +18,9 @@ from mbtool.disk.image import plan_disk, write_disk
 from mbtool.plan import xen_options
 from mbtool.record import record
 from mbtool.source import open_file
+
+if TYPE_CHECKING:
+    from mbtool.build.dom0_pvh import PlannedPvh
 
 SERIAL = "console=com1,vga com1=115200"
 
@@ -35,7 +39,7 @@ def complete(asked: Request) -> Request:
     return asked if asked.xen_efi or asked.xen is None else replace(asked, xen_efi=efi_beside(asked.xen))
 
 
-def write(asked: Request, planned: Planned, fd: int) -> DiskBoot:
+def write(asked: Request, planned: Planned | PlannedPvh, fd: int) -> DiskBoot:
     """Write the disk of a plan to an empty file; ``asked`` names a Xen image.
 
     Raises MbtoolError as ``boot_set.request`` and ``write_disk`` do.
@@ -56,17 +60,19 @@ def write(asked: Request, planned: Planned, fd: int) -> DiskBoot:
     return DiskBoot(firmware(wanted), words, (*notes, *_other_version(asked, planned)))
 
 
-def xen_cmdline(asked: Request, planned: Planned) -> str:
+def xen_cmdline(asked: Request, planned: Planned | PlannedPvh) -> str:
     """Xen's command line as given, with what the plan knows from elsewhere added before any `` -- ``."""
     own, mark, extra = asked.xen_cmdline.partition(" -- ")
     words = [own]
     if not any(xen_options.custom(os.fsencode(own), b"console")):
         words.append(SERIAL)
+    if asked.pvh:
+        words.append("dom0=pvh,verbose")  # verbose: Xen prints dom0's memory map
     words += [f"dom0_mem={value}" for value in (asked.dom0_mem, planned.dom0_mem) if value]
     return " ".join(word for word in words if word) + mark + extra
 
 
-def _other_version(asked: Request, planned: Planned) -> Iterator[str]:
+def _other_version(asked: Request, planned: Planned | PlannedPvh) -> Iterator[str]:
     """A note when Xen's EFI image is of another version than the one that is planned for."""
     if asked.xen_efi is None:
         return

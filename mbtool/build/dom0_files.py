@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtool import __version__
-from mbtool.build.dom0 import Planned, Request, plan_dom0
+from mbtool.build.dom0 import ACPI, HVM_START_INFO, Planned, Request, plan_dom0
 from mbtool.build.layout import layout_json
 from mbtool.build.output import OutputDirectory, Written
 from mbtool.errors import MbtoolError
@@ -25,19 +25,23 @@ from mbtool.source import Source, open_file
 
 if TYPE_CHECKING:
     from mbtool.build.dom0_disk import DiskBoot
+    from mbtool.build.dom0_pvh import PlannedPvh
 
 LAYOUT_TXT, LAYOUT_JSON, START_INFO = "layout.txt", "layout.json", "start_info.bin"
 PAGE_TABLES, P2M, MANIFEST = "pagetables.bin", "p2m.bin", "manifest.json"
-FILES = (LAYOUT_TXT, LAYOUT_JSON, START_INFO, PAGE_TABLES, P2M, MANIFEST)
 DISK = "disk.img"
 """Written as well where the request asks for a disk."""
+FILES = (LAYOUT_TXT, LAYOUT_JSON, START_INFO, PAGE_TABLES, P2M, MANIFEST)
+PVH_FILES = (LAYOUT_TXT, LAYOUT_JSON, HVM_START_INFO, ACPI, MANIFEST)
 
 
 @record
 class Built:
     """What was planned, the files written for it, and how the disk boots (None without one)."""
 
-    planned: Planned
+    planned: Planned | PlannedPvh
+    lines: tuple[str, ...]
+    """Those of layout.txt."""
     files: tuple[Written, ...]
     disk: DiskBoot | None = None
 
@@ -52,23 +56,52 @@ def build_dom0(request: Request, output: Path, *, force: bool = False) -> Built:
         from mbtool.build import dom0_disk
 
         request = dom0_disk.complete(request)
-    with OutputDirectory(output, (*FILES, DISK), force=force) as directory, ExitStack() as stack:
+    with OutputDirectory(output, {*FILES, *PVH_FILES, DISK}, force=force) as directory, ExitStack() as stack:
         paths = {"kernel": request.kernel, "initrd": request.initrd, "xen": request.xen, "xen-efi": request.xen_efi}
         sources = {role: stack.enter_context(open_file(path)) for role, path in paths.items() if path is not None}
         with _digests(sources) as inputs:
-            planned = plan_dom0(request, sources["kernel"], sources.get("initrd"), sources.get("xen"))
-        plan = planned.plan
-        directory.write(LAYOUT_TXT, _text("\n".join(arrangement.lines(plan))))
-        directory.write(LAYOUT_JSON, _text(dumps(layout_json(plan, planned.assumptions), pretty=True)))
-        directory.write(START_INFO, pv_dom0.start_info_page(plan))
-        directory.write(PAGE_TABLES, page_tables.frames(plan))
-        directory.write(P2M, p2m.blocks(plan))
+            content = _pvh(request, sources) if request.pvh else _pv(request, sources)
+        planned = content.planned
+        directory.write(LAYOUT_TXT, _text("\n".join(content.lines)))
+        directory.write(LAYOUT_JSON, _text(dumps(content.layout, pretty=True)))
+        for name, data in content.blobs:
+            directory.write(name, data)
         if request.disk:
             with directory.open(DISK) as fd:
                 disk = dom0_disk.write(request, planned, fd)
         manifest = _manifest(request, planned, inputs, disk, directory.files)
         directory.write(MANIFEST, _text(dumps(manifest, pretty=True)))
-    return Built(planned, tuple(directory.files), disk)
+    return Built(planned, content.lines, tuple(directory.files), disk)
+
+
+@record
+class _Content:
+    """What the directory gets to hold: lines and document of the layout, blobs by file name."""
+
+    planned: Planned | PlannedPvh
+    lines: tuple[str, ...]
+    layout: dict[str, Any]
+    blobs: Iterable[tuple[str, bytes | Iterable[bytes]]]
+
+
+def _pv(request: Request, sources: Mapping[str, Source]) -> _Content:
+    planned = plan_dom0(request, sources["kernel"], sources.get("initrd"), sources.get("xen"))
+    plan = planned.plan
+    blobs = (
+        (START_INFO, pv_dom0.start_info_page(plan)),
+        (PAGE_TABLES, page_tables.frames(plan)),
+        (P2M, p2m.blocks(plan)),
+    )
+    return _Content(planned, arrangement.lines(plan), layout_json(plan, planned.assumptions), blobs)
+
+
+def _pvh(request: Request, sources: Mapping[str, Source]) -> _Content:
+    from mbtool.build import dom0_pvh
+
+    initrd = sources.get("initrd")
+    planned = dom0_pvh.plan_pvh(request, sources["kernel"], initrd, sources.get("xen"))
+    blobs = dom0_pvh.contents(planned, initrd)
+    return _Content(planned, dom0_pvh.lines(planned.plan), dom0_pvh.layout_json(planned), blobs)
 
 
 @contextmanager
@@ -100,7 +133,7 @@ def _digests(sources: Mapping[str, Source]) -> Iterator[list[dict[str, Any]]]:
 
 def _manifest(
     request: Request,
-    planned: Planned,
+    planned: Planned | PlannedPvh,
     inputs: list[dict[str, Any]],
     disk: DiskBoot | None,
     files: list[Written],
@@ -111,6 +144,7 @@ def _manifest(
         "command": "build-dom0",
         "inputs": inputs,
         "options": {
+            "mode": "pvh" if request.pvh else "pv",
             "dom0_mem": request.dom0_mem,
             "cmdline": request.cmdline,
             "xen_cmdline": request.xen_cmdline,
@@ -119,6 +153,9 @@ def _manifest(
             "initrd_base": _address(request.initrd_base),
             "nr_pages": request.nr_pages,
             "host_mem": request.host_mem,
+            "e820": request.e820 and Path(request.e820).name,
+            "vcpus": request.vcpus,
+            "initrd_cmdline": request.initrd_cmdline,
         },
         "disk": disk
         and {"firmware": list(disk.firmware), "xen_cmdline": disk.xen_cmdline, "notes": list(disk.notes)},

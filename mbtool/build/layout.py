@@ -31,31 +31,33 @@ def layout_json(plan: Plan, assumptions: Iterable[str]) -> dict[str, Any]:
         "mode": "pv",
         "xen": {"version": str(plan.version), "debug": plan.machine.debug},
         "nr_pages": plan.nr_pages,
-        "entry": _hex(plan.parms.virt_entry),
-        "virtual": {name: None if span is None else _range(span) for name, span in virtual.items()},
+        "entry": hex_json(plan.parms.virt_entry),
+        "virtual": {name: None if span is None else range_json(span) for name, span in virtual.items()},
         "machine": {
-            "alloc": _range(plan.alloc),
-            "initrd": None if plan.initrd is None else _range(plan.initrd),
-            "page_tables": _range(tables),
+            "alloc": range_json(plan.alloc),
+            "initrd": None if plan.initrd is None else range_json(plan.initrd),
+            "page_tables": range_json(tables),
         },
         "pfn": {
             "initrd": _pfns(plan.initrd_pfn, plan.initrd_pages) if plan.initrd_pages else None,
             "decided": _pfns(0, info.first_p2m_pfn),
             "p2m_frames": _pfns(info.first_p2m_pfn, info.nr_p2m_frames) if info.nr_p2m_frames else None,
         },
-        "registers": {name: _hex(value) for name, value in plan.registers.items()},
+        "registers": {name: hex_json(value) for name, value in plan.registers.items()},
         "start_info": node_json(pv_start_info.inspect(BytesSource(start_info_page(plan)))),
         "assumptions": list(assumptions),
         "findings": [finding_json(finding) for finding in plan.findings],
     }
 
 
-def _hex(value: int) -> Any:
+def hex_json(value: int) -> Any:
+    """An address or mask."""
     return value_json(Hex(value))
 
 
-def _range(span: Range) -> dict[str, Any]:
-    return {"start": _hex(span.start), "end": _hex(span.end % TOP), "size": span.size}
+def range_json(span: Range) -> dict[str, Any]:
+    """Start, end and size in bytes."""
+    return {"start": hex_json(span.start), "end": hex_json(span.end % TOP), "size": span.size}
 
 
 def _pfns(first: int, count: int) -> dict[str, int]:

@@ -16,18 +16,12 @@ from mbtool.errors import MbtoolError
 from mbtool.formats import xen_cfg as formats_xen_cfg
 from mbtool.formats.xen_cfg import Line
 from mbtool.plan import cmdline, xen_options, xen_versions
+from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.source import Limits, open_file, read_file
 
 MAX_XEN_CFG = 1 << 20
 """Bytes of a configuration that are read at most."""
-
-
-class Mode(StrEnum):
-    """How Xen runs dom0."""
-
-    PV = "pv"
-    PVH = "pvh"
 
 
 class Firmware(StrEnum):
@@ -86,7 +80,7 @@ class BootSet:
         """The mode asked for, else what Xen's command line says, else PV."""
         if self.asked_mode is not None:
             return self.asked_mode
-        return Mode.PVH if xen_options.wants_pvh(self.options) else Mode.PV
+        return xen_options.dom0_mode(self.options) or Mode.PV
 
     @cached_property
     def version(self) -> XenVersion:

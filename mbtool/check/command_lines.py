@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
-from mbtool.check.boot_set import BootSet, Mode
+from mbtool.check.boot_set import BootSet
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import InputError
 from mbtool.model import Severity
 from mbtool.plan import cmdline, xen_options
+from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import NEWEST, XenVersion
 
 XEN, DOM0 = "Xen's command line", "the kernel's command line"
@@ -127,7 +128,7 @@ def mode(boot: BootSet) -> Iterator[Evidence]:
     """The mode asked for is not the one that Xen's command line says."""
     if boot.asked_mode is None or boot.xen_cmdline is None:
         return
-    told = Mode.PVH if xen_options.wants_pvh(boot.options) else Mode.PV
+    told = xen_options.dom0_mode(boot.options) or Mode.PV
     if told is not boot.asked_mode:
         yield Evidence(
             f"checked as {boot.asked_mode}, but Xen will start dom0 as {told}",

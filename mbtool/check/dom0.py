@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mbtool.check.boot_set import BootSet, Mode
+from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import FormatError, InputError, MbtoolError, RefusedError
@@ -18,6 +18,7 @@ from mbtool.model import Severity
 from mbtool.plan import dom0_mem, xen_options
 from mbtool.plan.dom0_mem import Dom0Mem
 from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES
+from mbtool.plan.xen_options import Mode
 from mbtool.record import record
 
 TOO_SMALL = "DOM0-MEM"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mbtool.check.boot_set import BootSet, Firmware, Mode
+from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.image import Image
 from mbtool.check.multiboot import EFI_AMD64_ENTRY, EFI_BOOT_SERVICES, headers, tag_types
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.model import Node, Severity
 from mbtool.plan import xen_versions
+from mbtool.plan.xen_options import Mode
 
 
 def _hypervisor(boot: BootSet) -> tuple[Image, Node] | None:

@@ -1,13 +1,24 @@
-"""``mbtool build-dom0``: write the environment that Xen builds for a PV dom0."""
+"""``mbtool build-dom0``: write the environment that Xen builds for dom0."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mbtool.errors import InputError
+
+if TYPE_CHECKING:
+    from mbtool.model import Finding
+
+
+class ModeChoice(StrEnum):
+    """``mbtool.plan.xen_options.Mode``, known before anything of the builder is."""
+
+    PV = "pv"
+    PVH = "pvh"
 
 
 def build_dom0(
@@ -15,6 +26,9 @@ def build_dom0(
         Path, typer.Option("--kernel", metavar="FILE", help="dom0's kernel: a bzImage or an ELF file.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory to write.")],
+    mode: Annotated[
+        ModeChoice | None, typer.Option(help="The kind of domain (default: by dom0= in --xen-cmdline, else pv).")
+    ] = None,
     initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
     dom0_mem: Annotated[
         str | None,
@@ -58,6 +72,20 @@ def build_dom0(
         int | None,
         typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
     ] = None,
+    e820: Annotated[
+        str | None,
+        typer.Option(
+            "--e820",
+            metavar="MAP",
+            help="PVH: the machine, by its Xen or Linux boot log, its memory map, or a name (qemu-q35:1024M).",
+        ),
+    ] = None,
+    vcpus: Annotated[
+        int | None, typer.Option("--vcpus", min=1, metavar="N", help="PVH: the machine's processors.")
+    ] = None,
+    initrd_cmdline: Annotated[
+        str, typer.Option("--initrd-cmdline", metavar="TEXT", help="PVH: the initrd's own string.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
     max_output: Annotated[
         int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that the kernel may unpack to.")
@@ -66,9 +94,10 @@ def build_dom0(
         int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
     ] = 400,
 ) -> None:
-    """Write what a PV dom0 finds at its first instruction under Xen: start_info, page tables, P2M, and the layout.
+    """Write what dom0 finds at its first instruction under Xen: start_info, page tables, P2M, and the layout.
 
-    DIR gets layout.txt (in Xen's own lines), layout.json, start_info.bin, pagetables.bin, p2m.bin, manifest.json
+    DIR gets layout.txt (in Xen's own lines), layout.json, start_info.bin, pagetables.bin, p2m.bin, manifest.json;
+    for a PVH dom0 hvm_start_info.bin (with the initrd and strings that it points to) and acpi.bin as blobs to load;
     and, with --xen, disk.img: it boots the same files on BIOS and UEFI machines (mbtool prove DIR). P2M entries
     that only the machine can know are all ones. What Xen would refuse is refused with its message.
 
@@ -77,12 +106,13 @@ def build_dom0(
       mbtool build-dom0 --kernel /boot/vmlinuz --initrd /boot/initrd.img -o dom0
       mbtool build-dom0 --kernel vmlinuz --xen xen.gz --dom0-mem 2G --cmdline console=hvc0 -o dom0
       mbtool build-dom0 --kernel vmlinuz --host-mem 64G --dom0-mem min:1G,max:8G,10% -o dom0
+      mbtool build-dom0 --mode pvh --kernel vmlinuz --initrd initrd.img --e820 xen-boot.log --dom0-mem 2G -o dom0
       mbtool prove dom0
     """
     from mbtool.build.dom0 import Request
     from mbtool.build.dom0_files import build_dom0 as build
-    from mbtool.plan import arrangement
     from mbtool.plan.dom0_mem import size
+    from mbtool.plan.xen_options import Mode
     from mbtool.source import MIB, Limits
 
     if xen_efi is not None and xen is None:
@@ -90,6 +120,10 @@ def build_dom0(
     request = Request(
         kernel=kernel,
         initrd=initrd,
+        mode=Mode(mode) if mode else None,
+        e820=e820,
+        vcpus=vcpus,
+        initrd_cmdline=initrd_cmdline,
         dom0_mem=dom0_mem,
         cmdline=cmdline,
         xen_cmdline=xen_cmdline,
@@ -104,11 +138,11 @@ def build_dom0(
         limits=Limits(max_output * MIB, max_ratio),
     )
     built = build(request, output, force=force)
-    print("\n".join(arrangement.lines(built.planned.plan)))
+    print("\n".join(built.lines))
     for words in built.planned.assumptions:
         print(f"assumed: {words}")
     for finding in built.planned.plan.findings:
-        print(f"{finding.severity}: {finding.message}; expected {finding.expected}, found {finding.found}")
+        print(f"{finding.severity}: {finding.message}{_found(finding)}")
     if built.disk is not None:
         print(f"disk.img boots on {' and '.join(built.disk.firmware)}; Xen is told: {built.disk.xen_cmdline}")
         for note in built.disk.notes:
@@ -116,6 +150,12 @@ def build_dom0(
     elif xen is None:
         print("no disk.img: that needs --xen")
     print(f"{output}: {', '.join(file.name for file in built.files)}")
+
+
+def _found(finding: Finding) -> str:
+    words = [f"expected {finding.expected}"] if finding.expected else []
+    words += [f"found {finding.found}"] if finding.found else []
+    return f"; {', '.join(words)}" if words else ""
 
 
 def address(option: str, text: str | None) -> int | None:

@@ -94,9 +94,10 @@ def check(
       mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json
     """
     from mbtool.check import policy as policies
-    from mbtool.check.boot_set import Firmware, Mode
+    from mbtool.check.boot_set import Firmware
     from mbtool.cli.check_report import Output, conduct
     from mbtool.model import Severity
+    from mbtool.plan.xen_options import Mode
     from mbtool.source import MIB, Limits
 
     site = policies.load(policy) if policy else policies.Policy()

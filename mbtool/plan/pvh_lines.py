@@ -33,10 +33,10 @@ def lines(plan: PvhPlan) -> tuple[str, ...]:
 def table(plan: PvhPlan) -> tuple[str, ...]:
     """Where everything lies, and how dom0 starts. Xen prints none of this."""
     regions = [
-        f" {name.replace('_', ' ') + ':':15}{span.start:016x}->{span.end:016x}" for name, span in plan.regions
+        f" {name.replace('_', ' ') + ':':16}{span.start:016x}->{span.end:016x}" for name, span in plan.regions
     ]
     registers = (f"{name}={value:#x}" for name, value in plan.registers.items() if "_" not in name)
-    return ("PHYSICAL ADDRESSES OF DOM0:", *regions, f" ENTRY:         {', '.join(registers)}")
+    return ("PHYSICAL ADDRESSES OF DOM0:", *regions, f" ENTRY:          {', '.join(registers)}")
 
 
 def _addresses(plan: PvhPlan) -> list[str]:

@@ -6,9 +6,11 @@ SeaBIOS), made larger where dom0's memory asks for it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mbtool.errors import InputError
 from mbtool.formats.acpi import InterruptOverride, IoApic, NmiSource, TableHeader
-from mbtool.plan.e820 import FOUR_GIB, MIB, E820Entry, E820Map
+from mbtool.plan.e820 import FOUR_GIB, MIB, RAM, E820Entry, E820Map
 from mbtool.plan.memory import PAGE_SHIFT, Range
 from mbtool.record import record
 
@@ -54,6 +56,7 @@ class PvhHost:
     """An Intel processor without "unrestricted guest": Xen takes memory for a TSS and page tables of its own."""
 
 
+RESERVED, ACPI = 2, 3
 ACPI_AREA = 0x21000
 """Bytes at the end of low memory that the firmware of a q35 machine keeps for ACPI."""
 FLAGS_HIGH_LEVEL = 0xD
@@ -88,6 +91,15 @@ def for_pages(nr_pages: int) -> PvhHost:
     while memory * MIB >> PAGE_SHIFT < nr_pages * 9 // 8 and memory < LARGEST:
         memory *= 2
     return q35(memory)
+
+
+def with_map(e820: E820Map, name: str) -> PvhHost:
+    """A machine of which only the memory map is known: ACPI as on q35, where the firmware has room for it."""
+    low = {entry.range.end for entry in e820.entries if entry.type == RAM and entry.range.end < FOUR_GIB}
+    areas = (entry.range for entry in e820.entries if entry.type in (RESERVED, ACPI))
+    area = next((span for span in areas if span.start in low and span.size >= ACPI_AREA), None)
+    facts = _q35_acpi(FOUR_GIB if area is None else area.end)
+    return PvhHost(e820, facts if area else replace(facts, tables=()), name)
 
 
 def _q35_acpi(low: int) -> Acpi:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from enum import StrEnum
 
 from mbtool.plan.xen_versions import PM_CX, PM_PX, XenVersion
 
@@ -53,14 +54,38 @@ def dom0_mem(xen_cmdline: bytes) -> tuple[str, ...]:
     return tuple(value.decode("latin-1") for value in custom(xen_cmdline, b"dom0_mem"))
 
 
-def wants_pvh(xen_cmdline: bytes) -> bool:
-    """Whether ``dom0=`` asks for a PVH dom0."""
-    pvh = False
+class Mode(StrEnum):
+    """The kind of domain that dom0 is; the values are those of ``dom0=``."""
+
+    PV = "pv"
+    PVH = "pvh"
+
+
+def dom0_mode(xen_cmdline: bytes) -> Mode | None:
+    """The kind of domain that ``dom0=`` asks for; None when it asks for none."""
+    mode = None
     for value in custom(xen_cmdline, b"dom0"):
         for word in value.split(b","):
             if word in (b"pv", b"pvh"):
-                pvh = word == b"pvh"
-    return pvh
+                mode = Mode(word.decode())
+    return mode
+
+
+def dom0_max_vcpus(xen_cmdline: bytes, cpus: int) -> int:
+    """How many vCPUs dom0 gets of as many ``cpus``: ``dom0_max_vcpus=<max>``, ``<min>-<max>`` or ``-<max>``.
+
+    Xen: ``parse_dom0_max_vcpus`` and ``dom0_max_vcpus``, without their limit.
+    """
+    least, most = 1, 1 << 32
+    for value in custom(xen_cmdline, b"dom0_max_vcpus"):
+        match = re.fullmatch(rb"(\d{1,9})?(-?)(\d{1,9})?", value)
+        if match is None or not value:
+            continue
+        if match[1]:
+            least = max(int(match[1]), 1)
+        if match[3] or not match[2]:
+            most = int(match[3]) if match[3] else least
+    return min(max(cpus, least), most)
 
 
 def pm_bits(xen_cmdline: bytes, version: XenVersion) -> int:

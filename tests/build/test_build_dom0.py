@@ -16,6 +16,7 @@ from mbtool.build.dom0 import Request
 from mbtool.build.dom0_files import FILES, Built, build_dom0
 from mbtool.errors import FormatError, InputError, MbtoolError, RefusedError, UnsupportedError
 from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES
+from mbtool.plan.pv_dom0 import Plan
 from tests.conftest import ROOT
 from tests.oracle.made_kernel import INIT_P2M, VIRT_BASE, kernel
 from tests.oracle.recording import DATA, ORACLE, load
@@ -178,7 +179,7 @@ def test_nr_pages(tmp_path: Path, small: Path, given: dict[str, Any], pages: int
         ({"dom0_mem": "lots"}, InputError, 'parameter "dom0_mem" has invalid value "lots"'),
         ({"xen_cmdline": "dom0_mem=lots", "nr_pages": 100000}, InputError, "invalid value"),
         ({"host_mem": 1 << 20}, InputError, "none left for dom0"),
-        ({"xen_cmdline": "dom0=pvh"}, UnsupportedError, "dom0=pvh"),
+        ({"xen_cmdline": "dom0=pvh"}, RefusedError, "ELF start or entries are out of bounds"),
         ({"xen_version": "3.4"}, UnsupportedError, "older than"),
         ({"xen_version": "new"}, InputError, "is no Xen version"),
         ({"dom0_mem": "4M"}, RefusedError, "Domain 0 allocation is too small for kernel image"),
@@ -252,6 +253,7 @@ def test_debian_kernel_and_xen(tmp_path: Path, vmlinuz: Path, xen_gz: Path, xen_
     results = [built(Request(kernel=vmlinuz, initrd=initrd, xen=xen), tmp_path) for xen in (xen_gz, xen_efi)]
     for result in results:
         plan = result.planned.plan
+        assert isinstance(plan, Plan)
         assert plan.version.release == (4, 17)
         assert not plan.machine.debug
         assert plan.start_info.magic.startswith(b"xen-3.0-x86_64p\0")
@@ -262,4 +264,6 @@ def test_debian_kernel_and_xen(tmp_path: Path, vmlinuz: Path, xen_gz: Path, xen_
 @pytest.mark.real
 def test_other_debian_kernels(tmp_path: Path, vmlinuz_cloud: Path, vmlinuz_rt: Path) -> None:
     for kernel_file in (vmlinuz_cloud, vmlinuz_rt):
-        assert built(Request(kernel=kernel_file), tmp_path).planned.plan.space.order >= 14
+        plan = built(Request(kernel=kernel_file), tmp_path).planned.plan
+        assert isinstance(plan, Plan)
+        assert plan.space.order >= 14

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mbtool.check.boot_set import Mode
 from mbtool.check.command_lines import known_options
 from mbtool.check.report import Problem
+from mbtool.plan.xen_options import Mode
 from tests.check.sets import XEN, ids, problems, vmlinux
 
 

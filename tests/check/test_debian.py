@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mbtool.check.boot_set import Firmware, Mode, open_set
+from mbtool.check.boot_set import Firmware, open_set
 from mbtool.check.image import Image
 from mbtool.check.report import check_image, check_set
 from mbtool.errors import UnknownFormatError
+from mbtool.plan.xen_options import Mode
 from mbtool.source import open_file
 from tests.check.sets import ids, initrd
 from tests.debian import CACHE, PACKAGES

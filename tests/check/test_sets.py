@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from mbtool.check.boot_set import Firmware, Mode
+from mbtool.check.boot_set import Firmware
 from mbtool.check.report import Problem
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.microcode_intel import IntelUpdate, build_intel
+from mbtool.plan.xen_options import Mode
 from tests.check.sets import LOADER, TOP_2G, XEN, ids, initrd, packed, problems, vmlinux, vmlinuz
 from tests.formats.test_initrd import zstd
 from tests.oracle.made_kernel import HYPERCALL_PAGE, INIT_P2M, VIRT_BASE, XEN_VERSION

@@ -85,8 +85,9 @@ def test_xen_options() -> None:
     assert xen_options.dom0_mem(b"dom0_mem=1G x dom0_mem=max:2G -- dom0_mem=3G") == ("1G", "max:2G")
     assert xen_options.dom0_mem(b"dom0_mem") == ("",)
     assert xen_options.dom0_mem(b"dom0_mem=" + b"9" * 200) == ("9" * 118,)  # Xen keeps 127 characters of a word
-    assert xen_options.wants_pvh(b"dom0=pvh") and xen_options.wants_pvh(b"dom0=verbose,pvh")
-    assert not xen_options.wants_pvh(b"dom0=pvh dom0=pv") and not xen_options.wants_pvh(b"x -- dom0=pvh")
+    assert xen_options.dom0_mode(b"dom0=pvh") == xen_options.dom0_mode(b"dom0=verbose,pvh") == "pvh"
+    assert xen_options.dom0_mode(b"dom0=pvh dom0=pv") == "pv"
+    assert xen_options.dom0_mode(b"dom0=verbose x -- dom0=pvh") is None
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,11 @@ def test_xen_options() -> None:
 def test_pm_bits(xen: bytes, v17: int, v22: int) -> None:
     assert xen_options.pm_bits(xen, V17) == v17
     assert xen_options.pm_bits(xen, V22) == v22
+
+
+@pytest.mark.parametrize(
+    ("words", "vcpus"),
+    [(b"", 8), (b"2", 2), (b"12", 12), (b"-4", 4), (b"2-", 8), (b"9-", 9), (b"1-4", 4), (b"0", 1), (b"x", 8)],
+)
+def test_dom0_max_vcpus_of_eight_processors(words: bytes, vcpus: int) -> None:
+    assert xen_options.dom0_max_vcpus(b"dom0_max_vcpus=" + words if words else b"", 8) == vcpus

@@ -1,0 +1,167 @@
+"""``build-dom0 --mode pvh``: the start-of-day environment of a PVH dom0, as a plan and as files.
+
+kernel ──open_kernel──▶ ELF ──derive──▶ DomParms ─┐
+initrd's size, strings, version, the machine ─────┴─plan──▶ PvhPlan ──▶ two blobs, each to be loaded at its address
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from mbtool.build.dom0 import (
+    ACPI,
+    HVM_START_INFO,
+    Request,
+    dom0_pages,
+    kernel_parms,
+    kernel_string,
+    refuse_other_mode,
+)
+from mbtool.build.layout import hex_json, range_json
+from mbtool.build.xen_image import hypervisor as read_hypervisor
+from mbtool.errors import InputError
+from mbtool.formats import hvm_start_info
+from mbtool.plan import cmdline, e820_text, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
+from mbtool.plan.dom0_pages import Dom0Pages
+from mbtool.plan.pvh_dom0 import PvhPlan
+from mbtool.plan.pvh_machine import PvhHost
+from mbtool.plan.pvh_versions import rules
+from mbtool.plan.xen_options import Mode
+from mbtool.plan.xen_versions import XenVersion
+from mbtool.record import record
+from mbtool.render.json import finding_json, node_json
+from mbtool.source import Budget, BytesSource, Source, read_file
+
+
+@record
+class PlannedPvh:
+    """``assumptions``: what nobody said and was taken for granted, in words."""
+
+    plan: PvhPlan
+    assumptions: tuple[str, ...]
+    debug: bool = False
+    dom0_mem: str = ""
+    """What more has to be said in dom0_mem= for any host to do what was planned; "" for nothing."""
+
+
+def plan_pvh(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> PlannedPvh:
+    """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
+    refuse_other_mode(request, Mode.PVH)
+    for name, value in (("alloc_base", request.alloc_base), ("initrd_base", request.initrd_base)):
+        if value is not None:
+            raise InputError(f"{name} is of no use: a PVH dom0 does not see machine addresses")
+    if request.host_mem is not None:
+        raise InputError(
+            "how much a host has for a PVH dom0 is not computed", remedy="say dom0_mem with absolute amounts"
+        )
+    hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
+    version = hypervisor.version
+    parms = kernel_parms(kernel, Budget(request.limits), hypervisor, hvm=True)
+    pages = dom0_pages(request, hypervisor, parms, 0)
+    host, assumed = _host(request, pages.nr_pages)
+    plan = pvh_dom0.plan(
+        parms,
+        initrd_len=None if initrd is None else initrd.size,
+        initrd_cmdline=os.fsencode(request.initrd_cmdline),
+        nr_pages=pages.nr_pages,
+        cmdline=_cmdline(request, version),
+        version=version,
+        host=host,
+    )
+    words = (hypervisor.assumption, _size_assumed(pages), *assumed)
+    return PlannedPvh(plan, tuple(word for word in words if word), hypervisor.debug, pages.option)
+
+
+def _size_assumed(pages: Dom0Pages) -> str:
+    if not pages.assumption:
+        return ""
+    mib = pages.nr_pages >> 8
+    return f"dom0 has {pages.nr_pages} pages ({mib} MiB): a host would decide by its memory (dom0_mem, --nr-pages)"
+
+
+def _cmdline(request: Request, version: XenVersion) -> bytes | None:
+    """dom0's command line, None where Xen has none at all."""
+    string = kernel_string(request)
+    xen_cmdline = os.fsencode(request.xen_cmdline)
+    if string is None and xen_options.split(xen_cmdline)[1] is None and not rules(version).cmdline_always:
+        return None
+    return cmdline.dom0_cmdline(string, xen_cmdline, version)
+
+
+def _host(request: Request, nr_pages: int) -> tuple[PvhHost, Iterator[str]]:
+    """The machine as far as it is known, and what was taken for granted about it."""
+    assumed = []
+    cpus = request.vcpus
+    if request.e820 is None:
+        host = pvh_machine.for_pages(nr_pages)
+        assumed.append(f"the machine is a {host.name} and an AMD IOMMU: its memory map and ACPI tables (--e820)")
+    else:
+        host, logged = _described(request.e820)
+        if not logged:
+            assumed.append("ACPI tables, I/O APIC and interrupts as on a QEMU q35 machine (--e820 with Xen's log)")
+        elif cpus is None and logged.vcpus is not None:
+            cpus = logged.vcpus
+    if cpus is None:
+        cpus = 1
+        assumed.append("the machine has one processor (--vcpus)")
+    vcpus = xen_options.dom0_max_vcpus(os.fsencode(request.xen_cmdline), cpus)
+    return replace(host, vcpus=min(vcpus, pvh_machine.XEN_MAX_VCPUS)), iter(assumed)
+
+
+def _described(word: str) -> tuple[PvhHost, pvh_host_log.LoggedHost | None]:
+    """The machine called ``word``, or that of the boot log or memory map in the file of this name."""
+    memory = machines.memory_map(word)
+    if word in machines.names():
+        return pvh_machine.with_map(memory, word), None
+    logged = pvh_host_log.parse(read_file(word, e820_text.MAX_TEXT), word)
+    if logged is None:
+        return pvh_machine.with_map(memory, word), None
+    return PvhHost(memory, logged.acpi, word, vmx_helpers=logged.vmx_helpers), logged
+
+
+def lines(plan: PvhPlan) -> tuple[str, ...]:
+    """layout.txt: Xen's own lines, then a table of what it does not print."""
+    return (*pvh_lines.lines(plan), *pvh_lines.table(plan))
+
+
+def contents(planned: PlannedPvh, initrd: Source | None) -> Iterator[tuple[str, bytes | Iterable[bytes]]]:
+    """The blobs by file name."""
+    yield HVM_START_INFO, _region(planned.plan, initrd)
+    yield ACPI, planned.plan.acpi.content
+
+
+def _region(plan: PvhPlan, initrd: Source | None) -> Iterator[bytes]:
+    """The initrd where there is one, and all that is told about it."""
+    if initrd is not None and plan.region.initrd is not None:
+        yield from initrd.chunks()
+    yield pvh_dom0.tail(plan)
+
+
+def layout_json(planned: PlannedPvh) -> dict[str, Any]:
+    """The whole plan as the JSON document ``mbtool/layout/1``. Ranges are half-open."""
+    plan = planned.plan
+    named = dict(plan.regions)
+    parts = ("kernel", "initrd", "initrd_cmdline", "cmdline", "modlist", "start_info", "rsdp", "xsdt", "madt")
+    blob = BytesSource(pvh_dom0.start_info(plan))
+    return {
+        "schema": "mbtool/layout/1",
+        "mode": "pvh",
+        "xen": {"version": str(plan.version), "debug": planned.debug},
+        "nr_pages": plan.nr_pages,
+        "vcpus": plan.host.vcpus,
+        "entry": hex_json(plan.entry),
+        "moved": plan.moved,
+        "physical": {name: range_json(named[name]) if name in named else None for name in parts},
+        "load": [
+            {"file": HVM_START_INFO, **range_json(plan.region.range)},
+            {"file": ACPI, **range_json(plan.acpi.range)},
+        ],
+        "memory_map": [{**range_json(entry.range), "type": entry.type} for entry in plan.memory_map],
+        "registers": {name: hex_json(value) for name, value in plan.registers.items()},
+        "start_info": node_json(hvm_start_info.inspect(blob)),
+        "assumptions": list(planned.assumptions),
+        "findings": [finding_json(finding) for finding in plan.findings],
+    }
