@@ -5,17 +5,15 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-import subprocess
-import tarfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests import qemu
-from tests.conftest import missing
+from tests import grub, qemu
 from tests.samples.report import number, ranges, raw, report
 
 pytestmark = pytest.mark.boot
@@ -85,34 +83,7 @@ def test_debug_exit_device_gives_a_status(samples: Path) -> None:
 @pytest.fixture
 def grub_disk(tmp_path: Path, tool: Callable[[str], str]) -> Callable[..., Path]:
     """``grub_disk(config, files, modules)``: a BIOS disk of GRUB alone, with the files in its memory disk."""
-    folder = Path("/usr/lib/grub/i386-pc")
-
-    def make(config: str, files: list[Path], modules: list[str]) -> Path:
-        if not (folder / "boot.img").is_file():
-            missing("GRUB for BIOS machines (grub-pc-bin)")
-        with tarfile.open(tmp_path / "memdisk.tar", "w") as archive:
-            for path in files:
-                archive.add(path, path.name)
-        (tmp_path / "grub.cfg").write_text(config)
-        core = tmp_path / "core.img"
-        command = [tool("grub-mkimage"), "-O", "i386-pc", "-p", "/", "-c", str(tmp_path / "grub.cfg")]
-        command += [
-            "-m",
-            str(tmp_path / "memdisk.tar"),
-            "-o",
-            str(core),
-            "biosdisk",
-            "memdisk",
-            "tar",
-            "boot",
-            *modules,
-        ]
-        subprocess.run(command, check=True)
-        disk = tmp_path / "disk.img"
-        disk.write_bytes(((folder / "boot.img").read_bytes() + core.read_bytes()).ljust(MIB, b"\0"))
-        return disk
-
-    return make
+    return partial(grub.disk, tmp_path, tool)
 
 
 def test_multiboot1_by_grub(samples: Path, module: Path, grub_disk: Callable[..., Path]) -> None:
