@@ -8,6 +8,13 @@
     initrd = "initrd.img"
     cmdline = "console=hvc0"
     modules = [{ file = "policy.bin", cmdline = "" }]
+    loader = "grub"               # stub (the default), grub
+    title = "Xen"                 # in GRUB's menu, which waits
+    timeout = 5                   # seconds
+
+    [[entry]]                     # further lines of that menu: title, xen, kernel, initrd, modules, command lines
+    title = "Linux"
+    kernel = "vmlinuz"
 
     [disk]
     label = "MYXEN"
@@ -37,6 +44,7 @@ from typing import Any
 from mbtool.build import disk_format
 from mbtool.disk.boot_set import BootSet, Module
 from mbtool.disk.content import FileSlice, file_content
+from mbtool.disk.grub_set import Entry
 from mbtool.disk.image import Partition
 from mbtool.errors import InputError
 from mbtool.formats import gpt
@@ -44,7 +52,9 @@ from mbtool.source import MIB, read_file
 
 MAX_MANIFEST = MIB
 BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd", "efi-stub", "os-release")
-BOOT_TEXTS = ("cmdline", "xen-cmdline")
+BOOT_TEXTS = ("cmdline", "xen-cmdline", "title")
+ENTRY_PATHS = ("xen", "kernel", "initrd")
+LOADERS = ("stub", "grub")
 TYPES = {"linux": gpt.LINUX_DATA, "esp": gpt.ESP}
 DISK_FORMATS = ("raw", "iso", *disk_format.FORMATS)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -58,11 +68,12 @@ class Manifest:
     disk: Mapping[str, Any]
     files: tuple[Mapping[str, Any], ...]
     partitions: tuple[Mapping[str, Any], ...]
+    entries: tuple[Mapping[str, Any], ...]
     folder: Path
     """What relative paths are relative to."""
 
 
-EMPTY = Manifest({}, {}, (), (), Path())
+EMPTY = Manifest({}, {}, (), (), (), Path())
 
 
 def load(path: Path) -> Manifest:
@@ -72,7 +83,8 @@ def load(path: Path) -> Manifest:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"is no TOML file: {error}", source=str(path)) from error
     shape: dict[str, dict[str, Any]] = {
-        "boot": {**dict.fromkeys((*BOOT_PATHS, *BOOT_TEXTS), str), "modules": list},
+        "boot": {**dict.fromkeys((*BOOT_PATHS, *BOOT_TEXTS, "loader"), str), "modules": list, "timeout": int},
+        "entry": {**dict.fromkeys((*ENTRY_PATHS, *BOOT_TEXTS), str), "modules": list},
         "disk": {"label": str, "esp-size": (str, int), "format": str, "source-date-epoch": int},
         "file": {"path": str, "source": str},
         "partition": {"name": str, "source": str, "size": (str, int), "type": str},
@@ -82,18 +94,19 @@ def load(path: Path) -> Manifest:
             raise InputError("unknown table", source=str(path), field=table, expected=", ".join(shape))
     for table in ("boot", "disk"):
         _check(path, table, document.setdefault(table, {}), shape[table])
-    for table in ("file", "partition"):
+    for table in ("file", "partition", "entry"):
         if not isinstance(document.setdefault(table, []), list):
             raise InputError("is not a list of tables", source=str(path), field=table, expected=f"[[{table}]]")
         for item in document[table]:
             _check(path, table, item, shape[table])
-            if "source" not in item:
-                raise InputError("has no source", source=str(path), field=table)
-    for module in document["boot"].get("modules", []):
-        _check(path, "boot.modules", module, {"file": str, "cmdline": str})
-    return Manifest(
-        document["boot"], document["disk"], tuple(document["file"]), tuple(document["partition"]), path.parent
-    )
+            needed = "kernel" if table == "entry" else "source"
+            if needed not in item:
+                raise InputError(f"has no {needed}", source=str(path), field=table)
+    for table, item in [("boot", document["boot"]), *(("entry", item) for item in document["entry"])]:
+        for module in item.get("modules", []):
+            _check(path, f"{table}.modules", module, {"file": str, "cmdline": str})
+    files, partitions, entries = (tuple(document[table]) for table in ("file", "partition", "entry"))
+    return Manifest(document["boot"], document["disk"], files, partitions, entries, path.parent)
 
 
 def _check(path: Path, table: str, values: Any, shape: Mapping[str, Any]) -> None:
@@ -156,6 +169,23 @@ def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> Bo
         mtime=mtime or manifest.disk.get("source-date-epoch", 0),
         esp_size=parse_size(value(manifest.disk, "esp-size", 0), "esp-size"),
         format=_one_of("disk.format", value(manifest.disk, "format", "raw"), DISK_FORMATS),
+        loader=_one_of("boot.loader", value(manifest.boot, "loader", "stub"), LOADERS),
+        title=manifest.boot.get("title", ""),
+        entries=[_entry(manifest.folder, item) for item in manifest.entries],
+        timeout=max(0, manifest.boot.get("timeout", 5)),
+    )
+
+
+def _entry(folder: Path, item: Mapping[str, Any]) -> Entry:
+    initrd, xen = item.get("initrd"), item.get("xen")
+    return Entry(
+        folder / item["kernel"],
+        item.get("title", ""),
+        folder / initrd if initrd else None,
+        folder / xen if xen else None,
+        [(folder / module.get("file", ""), module.get("cmdline", "")) for module in item.get("modules", [])],
+        item.get("cmdline", ""),
+        item.get("xen-cmdline", ""),
     )
 
 
@@ -197,9 +227,9 @@ def dump(boot: BootSet) -> str:
     text += line("kernel", name(boot.kernel)) + line("initrd", name(boot.initrd))
     text += line("efi-stub", name(boot.efi_stub)) + line("os-release", name(boot.os_release))
     text += line("cmdline", boot.cmdline) + line("xen-cmdline", boot.xen_cmdline)
-    if boot.modules:
-        modules = [f"{{ file = {_quoted(m.path.name)}, cmdline = {_quoted(m.cmdline)} }}" for m in boot.modules]
-        text += f"modules = [{', '.join(modules)}]\n"
+    text += line("title", boot.title) + _modules([(module.path, module.cmdline) for module in boot.modules])
+    if boot.loader != "stub":
+        text += line("loader", boot.loader) + f"timeout = {boot.timeout}\n"
     text += "\n[disk]\n" + line("label", boot.label) + line("esp-size", boot.esp_size)
     text += line("format", boot.format if boot.format != "raw" else "") + line("source-date-epoch", boot.mtime)
     for target, path in boot.files:
@@ -208,7 +238,16 @@ def dump(boot: BootSet) -> str:
         source = partition.content.path.name if isinstance(partition.content, FileSlice) else ""
         text += "\n[[partition]]\n" + line("name", partition.name) + line("source", source)
         text += line("size", partition.size) + line("type", str(partition.type_guid))
+    for entry in boot.entries:
+        text += "\n[[entry]]\n" + line("title", entry.title) + line("xen", name(entry.xen))
+        text += line("kernel", name(entry.kernel)) + line("initrd", name(entry.initrd))
+        text += line("cmdline", entry.cmdline) + line("xen-cmdline", entry.xen_cmdline) + _modules(entry.modules)
     return text
+
+
+def _modules(modules: Sequence[tuple[Path, str]]) -> str:
+    tables = [f"{{ file = {_quoted(path.name)}, cmdline = {_quoted(text)} }}" for path, text in modules]
+    return f"modules = [{', '.join(tables)}]\n" if tables else ""
 
 
 def _quoted(text: str) -> str:

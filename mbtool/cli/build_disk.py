@@ -9,6 +9,13 @@ from typing import Annotated
 import typer
 
 
+class Loader(StrEnum):
+    """What a disk starts with; see ``mbtool.build.disk_manifest.LOADERS``."""
+
+    STUB = "stub"
+    GRUB = "grub"
+
+
 class Format(StrEnum):
     """What an image file is; see ``mbtool.build.disk_manifest.DISK_FORMATS``."""
 
@@ -54,6 +61,14 @@ def build_disk(
         str | None, typer.Option("--size", metavar="SIZE", help="Least size of the ESP (K, M, G); it grows to fit.")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="The ESP's label.")] = None,
+    loader: Annotated[
+        Loader | None,
+        typer.Option(
+            "--loader",
+            help="What starts the kernels: mbtool's own, or the host's GRUB with a menu.",
+            show_default="stub",
+        ),
+    ] = None,
     format: Annotated[  # noqa: A002
         Format | None,
         typer.Option(
@@ -77,7 +92,7 @@ def build_disk(
       mbtool build-disk --xen xen.gz --kernel vmlinuz --initrd initrd.img -o disk.img
       mbtool build-disk --kernel vmlinuz --initrd initrd.img --efi-stub linuxx64.efi.stub -o disk.img
       mbtool build-disk --kernel kernel.elf --module data.bin:'first module' -o disk.img
-      mbtool build-disk image.toml --format iso -o boot.iso
+      mbtool build-disk image.toml --loader grub --format iso -o boot.iso
       SOURCE_DATE_EPOCH=0 mbtool build-disk image.toml --verify-reproducible -o disk.img
     """
     from mbtool.build import disk, disk_manifest
@@ -101,6 +116,7 @@ def build_disk(
         "modules": modules,
         "esp-size": size,
         "label": label,
+        "loader": loader and loader.value,
         "format": format and format.value,
     }
     boot = disk_manifest.boot_set(described, overrides, disk.source_date_epoch())

@@ -25,12 +25,18 @@ MAX_READ = 64
 
 @dataclass(frozen=True, slots=True)
 class BiosLoader:
-    """What starts a disk on a BIOS: ``code`` for the MBR (440 bytes), ``cd`` for El Torito, ``data`` for both."""
+    """What starts a disk on a BIOS: ``code`` for the MBR (440 bytes), ``cd`` for El Torito, ``data`` for both.
+
+    ``data`` is the content of the BIOS boot partition from its start; on a CD ``cd`` follows.
+    """
 
     code: bytes
     cd: bytes
     data: bytes
-    """The content of the BIOS boot partition from its start."""
+
+    def cd_lba(self, lba: int) -> int:
+        """The CD's sector of ``cd`` when the partition starts at ``lba`` (512-byte sectors)."""
+        return -(-(lba * SECTOR + len(self.data)) // CD_SECTOR)
 
 
 def size(plan: LoadPlan) -> int:

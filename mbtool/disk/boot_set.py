@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mbtool.disk import protocols, xen_cfg
+from mbtool.disk import grub_set, protocols, xen_cfg
 from mbtool.disk.content import Content
+from mbtool.disk.grub import GrubBios
+from mbtool.disk.grub_set import Entry, Open
 from mbtool.disk.image import DiskRequest, Partition
 from mbtool.disk.kernel import BootFile, boot_file
 from mbtool.disk.protocols import DiskFile, Protocol
@@ -54,6 +56,11 @@ class BootSet:
     esp_size: int = 0
     format: str = "raw"
     """What the disk is written as: raw, iso, or one of ``mbtool.build.disk_format``."""
+    loader: str = "stub"
+    """"stub", or "grub" with a menu: this one first, then ``entries``; it waits ``timeout`` seconds."""
+    title: str = ""
+    entries: Sequence[Entry] = ()
+    timeout: int = 5
 
 
 @dataclass(slots=True)
@@ -74,9 +81,13 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
     disk = _Disk()
     with ExitStack() as stack:
 
-        def opened(path: Path, fallback: str, *, unpack: bool = False) -> BootFile:
+        def opened(path: Path, fallback: str, unpack: bool = False) -> BootFile:
             return stack.enter_context(boot_file(path, fallback, unpack=unpack))
 
+        if boot.loader == "grub":
+            return _with_grub(disk, boot, opened)
+        if boot.entries:
+            raise InputError("several entries need a menu, which GRUB has", remedy="add --loader grub")
         with_xen = boot.xen is not None or boot.xen_efi is not None
         kernel = opened(boot.kernel, "kernel", unpack=not with_xen)
         initrd = opened(boot.initrd, "initrd") if boot.initrd else None
@@ -95,19 +106,32 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
             plan = _xen(disk, boot, xen, opened(efi, "xen.efi") if efi else None, kernel, initrd, modules)
         else:
             plan = _alone(disk, boot, kernel, initrd, modules)
+    return _request(disk, boot, plan), disk.notes
+
+
+def _request(disk: _Disk, boot: BootSet, plan: LoadPlan | None, grub: GrubBios | None = None) -> DiskRequest:
     for path, file in boot.files:
         from mbtool.disk.content import file_content
 
         disk.add(path.strip("/"), file_content(file))
-    request = DiskRequest(
-        disk.files, plan, boot.partitions, boot.label, boot.mtime, boot.esp_size, iso=boot.format == "iso"
+    iso = boot.format == "iso"
+    return DiskRequest(
+        disk.files, plan, grub, boot.partitions, boot.label, boot.mtime, esp_size=boot.esp_size, iso=iso
     )
-    return request, disk.notes
+
+
+def _with_grub(disk: _Disk, boot: BootSet, opened: Open) -> tuple[DiskRequest, list[str]]:
+    if boot.efi_stub is not None or (boot.xen is None and boot.xen_efi is not None):
+        raise InputError("GRUB starts neither EFI stubs nor Xen's EFI image", remedy="give --xen and --kernel")
+    modules = [(module.path, module.cmdline) for module in boot.modules]
+    first = Entry(boot.kernel, boot.title, boot.initrd, boot.xen, modules, boot.cmdline, boot.xen_cmdline)
+    bios = grub_set.fill([first, *boot.entries], boot.timeout, opened, disk.add, disk.notes)
+    return _request(disk, boot, None, bios), disk.notes
 
 
 def firmware(request: DiskRequest) -> tuple[str, ...]:
     """On which firmware a disk boots: "bios", "uefi"."""
-    bios = ("bios",) if request.boot is not None else ()
+    bios = ("bios",) if request.bios else ()
     return (*bios, "uefi") if BOOT_FILE in request.files else bios
 
 

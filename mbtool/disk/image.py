@@ -24,12 +24,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mbtool.disk import bios_stub, iso
+from mbtool.disk import bios_stub, grub_bios, iso
 from mbtool.disk.bios_stub import BiosLoader
 from mbtool.disk.content import Content, chunks, size_of
 from mbtool.disk.copying import copy_content, write_at
 from mbtool.disk.crc32 import crc32
 from mbtool.disk.esp import EspPlan, plan_esp
+from mbtool.disk.grub import GrubBios
 from mbtool.errors import InputError
 from mbtool.formats import gpt, mbr
 from mbtool.plan.load import LoadPlan, Part
@@ -57,17 +58,23 @@ class Partition:
 class DiskRequest:
     """What to put on a disk. ``files``: path on the ESP to content; ``boot``: what the BIOS stub loads, if any.
 
-    ``mtime``: seconds since 1970 for every file; ``esp_size``: least size of the ESP in bytes; ``iso``: a CD
-    as well.
+    ``grub`` is embedded in place of the stub. ``mtime``: seconds since 1970 for every file; ``esp_size``: least
+    size of the ESP in bytes; ``iso``: a CD as well.
     """
 
     files: Mapping[str, Content]
     boot: LoadPlan | None = None
+    grub: GrubBios | None = None
     partitions: Sequence[Partition] = ()
     label: str = "MBTOOL"
     mtime: int = 0
     esp_size: int = 0
     iso: bool = False
+
+    @property
+    def bios(self) -> bool:
+        """Whether a BIOS can start it."""
+        return self.boot is not None or self.grub is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +112,12 @@ def plan_disk(request: DiskRequest) -> DiskPlan:
     stub_lba = iso.sectors(request.files) * (CD_SECTOR // SECTOR) if request.iso else FIRST_LBA
     used = stub_lba * SECTOR
     if request.boot is not None:
-        used += _cd_code_offset(bios_stub.size(request.boot)) + (CD_SECTOR if request.iso else 0)
+        used += bios_stub.size(request.boot) + (2 * CD_SECTOR if request.iso else 0)
+    elif request.grub is not None:
+        used += grub_bios.size(request.grub) + (len(request.grub.cd_img) + CD_SECTOR if request.iso else 0)
     if used > esp_offset:
         raise InputError("what a BIOS loads does not fit before the ESP", found=f"{used} bytes", expected="1 MiB")
     return DiskPlan(request, end + MIB, stub_lba, esp_offset, esp, tuple(offsets))
-
-
-def _cd_code_offset(size: int) -> int:
-    """Where in the BIOS boot partition the boot code for CDs lies: behind the ``size`` bytes of the loader."""
-    return -(-size // CD_SECTOR) * CD_SECTOR
 
 
 def write_disk(plan: DiskPlan, fd: int) -> None:
@@ -131,6 +135,8 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
         offset, _ = plan.esp.extents[path]
         checksums[path] = copy_content(content, fd, plan.esp_offset + offset)
     identity = repr((request.label, request.mtime, plan.size, request.boot, sorted(checksums.items())))
+    if request.grub is not None:
+        identity += f" {zlib.crc32(request.grub.core_img)}"
     for partition, offset in zip(request.partitions, plan.partition_offsets, strict=True):
         identity += f"{partition.name} {partition.type_guid} {copy_content(partition.content, fd, offset)}"
 
@@ -143,7 +149,7 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
     sectors = plan.size // SECTOR
     entries = []
     esp_lba, esp_sectors = plan.esp_offset // SECTOR, plan.esp.size // SECTOR
-    if request.boot is not None:
+    if request.bios:
         room = esp_lba - plan.stub_lba
         entries.append(gpt.entry(gpt.BIOS_BOOT, _id(identity, "stub"), plan.stub_lba, room, "BIOS boot"))
     entries.append(gpt.entry(gpt.ESP, _id(identity, "esp"), esp_lba, esp_sectors, "EFI system partition"))
@@ -173,16 +179,17 @@ def _loader(plan: DiskPlan, checksums: Mapping[str, int]) -> BiosLoader | None:
         crc = checksums[part.file] if whole else content_crc(content, part.offset, part.size)
         return plan.esp_offset + offset + part.offset, crc
 
-    boot = plan.request.boot
-    return bios_stub.build(boot, plan.stub_lba, find) if boot is not None else None
+    request = plan.request
+    if request.boot is not None:
+        return bios_stub.build(request.boot, plan.stub_lba, find)
+    return grub_bios.embed(request.grub, plan.stub_lba) if request.grub is not None else None
 
 
 def _write_iso(plan: DiskPlan, loader: BiosLoader | None, fd: int) -> None:
     bios = None
     if loader is not None:
-        offset = plan.stub_lba * SECTOR + _cd_code_offset(len(loader.data))
-        write_at(fd, loader.cd, offset)
-        bios = offset // CD_SECTOR
+        bios = loader.cd_lba(plan.stub_lba)
+        write_at(fd, loader.cd, bios * CD_SECTOR)
     uefi = plan.esp_offset // CD_SECTOR if UEFI_PROGRAM in plan.request.files else None
     request = plan.request
     extents = {path: (plan.esp_offset + offset, size) for path, (offset, size) in plan.esp.extents.items()}
