@@ -51,15 +51,13 @@ def decided_runs(plan: Plan) -> tuple[Run, ...]:
     A debug build of Xen hands out the block's pages behind the initial mapping in reverse.
     """
     runs = initial_runs(plan)
-    if not plan.machine.debug:
-        return runs
     turn = (plan.space.total.size >> PAGE_SHIFT) + 1
     end = (1 << plan.space.order) + (plan.initrd_pages if plan.space.initrd is not None else 0)
+    if not plan.machine.debug or turn >= end:
+        return runs
     last = plan.alloc.end >> PAGE_SHIFT
     kept = [Run(run.pfn, run.mfn, min(run.count, turn - run.pfn)) for run in runs if run.pfn < turn]
-    if turn < end:
-        kept.append(Run(turn, last - 1, end - turn, -1))
-    return (*kept, *(run for run in runs if run.pfn >= end))
+    return (*kept, Run(turn, last - 1, end - turn, -1), *(run for run in runs if run.pfn >= end))
 
 
 def blocks(plan: Plan) -> Iterator[bytes]:

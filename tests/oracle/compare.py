@@ -30,6 +30,7 @@ def machine_of(recording: Recording) -> Machine:
         shared_info=recording.shared_info,
         pm_bits=recording.pm_bits,
         vga=recording.start_info[1168:1208],
+        debug=recording.about.get("debug") is True,
     )
 
 

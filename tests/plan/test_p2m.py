@@ -65,6 +65,13 @@ def test_debug_build(unmapped: bool, initrd_len: int | None) -> None:
     assert sorted(turned) == sorted(contents(release)[: block + initrd]), "the same frames in another order"
 
 
+def test_debug_build_with_nothing_behind_the_mapping() -> None:
+    """The block ends where the mapping does: nothing is turned, an initrd behind it neither."""
+    plan = planned(kernel(3 * MIB), initrd_len=5 * PAGE, nr_pages=8192, machine=replace(MACHINE, debug=True))
+    assert plan.space.total.size == PAGE << plan.space.order
+    assert contents(plan) == contents(replace(plan, machine=MACHINE))
+
+
 def test_blocks_are_small() -> None:
     """A P2M of 2 GiB is never in memory as a whole."""
     plan = planned(kernel(), nr_pages=1 << 28)
