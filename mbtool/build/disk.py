@@ -5,26 +5,34 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mbtool.build import disk_format
+from mbtool.build.device import open_device
 from mbtool.build.disk_manifest import dump
 from mbtool.build.output import open_output, writable_target, write_file
-from mbtool.disk.boot_set import BootSet, request
+from mbtool.disk.boot_set import BootSet, complete, firmware, request
 from mbtool.disk.content import file_content
 from mbtool.disk.copying import copy_content
-from mbtool.disk.image import DiskPlan, plan_disk, write_disk
+from mbtool.disk.image import DiskPlan, Progress, plan_disk, write_disk
 from mbtool.errors import InputError, MbtoolError
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltDisk:
-    """An image that was written: ``size`` in bytes (the file is sparse), and notes for the user."""
+    """A disk that was written: ``size`` of the disk in bytes (the file is sparse), and notes for the user."""
 
     path: Path
     size: int
+    firmware: tuple[str, ...]
+    """On which it boots: "bios", "uefi"."""
+    files: Mapping[str, tuple[int, int]]
+    """Path on the ESP to where the file lies, in bytes from the start of the disk: offset and size."""
     notes: tuple[str, ...]
+    description: Path | None = None
+    """What was built, for ``build-disk`` to build it again."""
 
 
 def source_date_epoch() -> int:
@@ -37,43 +45,71 @@ def source_date_epoch() -> int:
     return int(text)
 
 
-def build_disk(boot: BootSet, output: Path, *, force: bool, verify: bool = False) -> BuiltDisk:
+def build_disk(
+    boot: BootSet, output: Path, *, force: bool, verify: bool = False, progress: Progress = lambda done, total: None
+) -> BuiltDisk:
     """Write a disk image and its description (``output`` + ``.toml``).
 
     ``verify`` builds it a second time elsewhere and compares. Raises MbtoolError, and then has written nothing.
     """
+    boot = complete(boot)
     wanted, notes = request(boot)
     plan = plan_disk(wanted)
     description = Path(f"{output}.toml")
-    writable_target(description, force=force)
+    for target in (output, description):
+        writable_target(target, force=force)
+    text = dump(boot, description.parent)
     with open_output(output, force=force) as fd:
-        _write(plan, boot, fd, output)
+        _write(plan, boot, fd, output, progress)
         if verify:
-            _verify(boot, fd, output)
+            _verify(boot, fd, output, progress)
             notes.append("built twice, with the same bytes both times")
-        write_file(description, dump(boot).encode(), force=True)
-    return BuiltDisk(output, plan.size, tuple(notes))
+        write_file(description, text.encode(), force=True)
+    return _built(output, plan, notes, description)
 
 
-def _write(plan: DiskPlan, boot: BootSet, fd: int, output: Path) -> None:
+def write_device(boot: BootSet, device: Path, progress: Progress = lambda done, total: None) -> BuiltDisk:
+    """Write a disk onto a device in place, as large as that is; no description is written.
+
+    Raises MbtoolError, before anything is written unless the device fails.
+    """
+    if boot.format != "raw":
+        raise InputError(f"a device takes a raw disk, not {boot.format}", source=str(device))
+    wanted, notes = request(boot)
+    plan = plan_disk(wanted)
+    try:
+        with open_device(device, plan.size) as (fd, size):
+            plan = replace(plan, size=size)
+            write_disk(plan, fd, progress)
+    except OSError as error:
+        raise InputError(f"cannot write: {error.strerror}", source=str(device)) from error
+    return _built(device, plan, notes)
+
+
+def _built(path: Path, plan: DiskPlan, notes: Sequence[str], description: Path | None = None) -> BuiltDisk:
+    files = {name: (plan.esp_offset + offset, size) for name, (offset, size) in plan.esp.extents.items()}
+    return BuiltDisk(path, plan.size, firmware(plan.request), files, tuple(notes), description)
+
+
+def _write(plan: DiskPlan, boot: BootSet, fd: int, output: Path, progress: Progress) -> None:
     """The disk in the format that is asked for; other programs work in a directory beside ``output``."""
     if boot.format not in disk_format.FORMATS:
-        write_disk(plan, fd)
+        write_disk(plan, fd, progress)
         return
     disk_format.program()  # refuse before the work
     with tempfile.TemporaryDirectory(prefix=".mbtool-", dir=output.parent) as work:
         raw, target = Path(work) / f"{output.name}.raw", Path(work) / output.name
         with raw.open("x+b") as file:
-            write_disk(plan, file.fileno())
+            write_disk(plan, file.fileno(), progress)
         disk_format.convert(raw, target, disk_format.FORMATS[boot.format], boot.mtime)
         copy_content(file_content(target), fd, 0)
 
 
-def _verify(boot: BootSet, fd: int, output: Path) -> None:
+def _verify(boot: BootSet, fd: int, output: Path, progress: Progress) -> None:
     wanted, _ = request(boot)
     with tempfile.TemporaryFile() as second:
         try:
-            _write(plan_disk(wanted), boot, second.fileno(), output)
+            _write(plan_disk(wanted), boot, second.fileno(), output, progress)
         except OSError as error:
             raise InputError(
                 f"cannot write the second build: {error.strerror}", source=tempfile.gettempdir()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mbtool.build.disk import source_date_epoch
 from mbtool.build.dom0 import Planned, Request
 from mbtool.disk.boot_set import BootSet, efi_beside, firmware, request
-from mbtool.disk.image import plan_disk, write_disk
+from mbtool.disk.image import Progress, plan_disk, write_disk
 from mbtool.plan import xen_options
 from mbtool.record import record
 from mbtool.source import open_file
@@ -39,7 +39,7 @@ def complete(asked: Request) -> Request:
     return asked if asked.xen_efi or asked.xen is None else replace(asked, xen_efi=efi_beside(asked.xen))
 
 
-def write(asked: Request, planned: Planned | PlannedPvh, fd: int) -> DiskBoot:
+def write(asked: Request, planned: Planned | PlannedPvh, fd: int, progress: Progress) -> DiskBoot:
     """Write the disk of a plan to an empty file; ``asked`` names a Xen image.
 
     Raises MbtoolError as ``boot_set.request`` and ``write_disk`` do.
@@ -56,7 +56,7 @@ def write(asked: Request, planned: Planned | PlannedPvh, fd: int) -> DiskBoot:
             mtime=source_date_epoch(),
         )
     )
-    write_disk(plan_disk(wanted), fd)
+    write_disk(plan_disk(wanted), fd, progress)
     return DiskBoot(firmware(wanted), words, (*notes, *_other_version(asked, planned)))
 
 

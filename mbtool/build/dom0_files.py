@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,14 @@ class Built:
     disk: DiskBoot | None = None
 
 
-def build_dom0(request: Request, output: Path, *, force: bool = False) -> Built:
-    """Plan and write everything into the directory ``output``.
+def build_dom0(
+    request: Request,
+    output: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Built:
+    """Plan and write everything into the directory ``output``; ``progress`` is that of the disk.
 
     Raises MbtoolError, and then has written nothing: see ``plan_dom0`` and ``OutputDirectory``.
     """
@@ -68,7 +74,7 @@ def build_dom0(request: Request, output: Path, *, force: bool = False) -> Built:
             directory.write(name, data)
         if request.disk:
             with directory.open(DISK) as fd:
-                disk = dom0_disk.write(request, planned, fd)
+                disk = dom0_disk.write(request, planned, fd, progress)
         manifest = _manifest(request, planned, inputs, disk, directory.files)
         directory.write(MANIFEST, _text(dumps(manifest, pretty=True)))
     return Built(planned, content.lines, tuple(directory.files), disk)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mbtool.errors import InputError
+
+if TYPE_CHECKING:
+    from mbtool.build.disk import BuiltDisk
+    from mbtool.disk.boot_set import Module
 
 
 class Loader(StrEnum):
@@ -80,12 +86,16 @@ def build_disk(
     verify_reproducible: Annotated[
         bool, typer.Option("--verify-reproducible", help="Build it twice and compare.")
     ] = False,
+    write_device: Annotated[
+        bool, typer.Option("--write-device", help="FILE is a device: overwrite what is on it, without asking.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an older image.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema build-disk).")] = False,
 ) -> None:
     """Write one disk image that boots on BIOS and UEFI machines, made without root or any other program.
 
     The same files give the same bytes; times come from SOURCE_DATE_EPOCH. Beside FILE, FILE.toml describes what
-    was built.
+    was built, and builds it again. Devices are refused without --write-device.
 
     \b
     Examples:
@@ -93,17 +103,15 @@ def build_disk(
       mbtool build-disk --kernel vmlinuz --initrd initrd.img --efi-stub linuxx64.efi.stub -o disk.img
       mbtool build-disk --kernel kernel.elf --module data.bin:'first module' -o disk.img
       mbtool build-disk image.toml --loader grub --format iso -o boot.iso
+      mbtool build-disk image.toml --write-device -o /dev/sdX
       SOURCE_DATE_EPOCH=0 mbtool build-disk image.toml --verify-reproducible -o disk.img
     """
     from mbtool.build import disk, disk_manifest
-    from mbtool.disk.boot_set import Module
+    from mbtool.build.device import is_device
+    from mbtool.cli.progress import Bar
     from mbtool.render.style import human_size
 
     described = disk_manifest.load(manifest) if manifest else disk_manifest.EMPTY
-    modules = []
-    for text in module or ():
-        path, _, words = text.partition(":")
-        modules.append(Module(Path(path), words))
     overrides = {
         "xen": xen,
         "xen-efi": xen_efi,
@@ -113,14 +121,52 @@ def build_disk(
         "os-release": os_release,
         "cmdline": cmdline,
         "xen-cmdline": xen_cmdline,
-        "modules": modules,
+        "modules": [_module(text) for text in module or ()],
         "esp-size": size,
         "label": label,
         "loader": loader and loader.value,
         "format": format and format.value,
     }
     boot = disk_manifest.boot_set(described, overrides, disk.source_date_epoch())
-    built = disk.build_disk(boot, output, force=force, verify=verify_reproducible)
+    with Bar(f"writing {output.name}") as bar:
+        if write_device:
+            if verify_reproducible:
+                raise InputError("--verify-reproducible compares files, and --write-device writes none")
+            built = disk.write_device(boot, output, bar)
+        elif is_device(output):
+            raise InputError(
+                "is a device", source=str(output), remedy="--write-device overwrites it, without asking"
+            )
+        else:
+            built = disk.build_disk(boot, output, force=force, verify=verify_reproducible, progress=bar)
+    if json:
+        from mbtool.render.json import dumps
+
+        print(dumps(_json(built, boot.format)))
+        return
     for note in built.notes:
         print(note)
-    print(f"{output}: {human_size(built.size)}")
+    print(f"{output}: {human_size(built.size)}, boots on {' and '.join(built.firmware)}")
+
+
+def _module(text: str) -> Module:
+    """``FILE`` or ``FILE:TEXT``; a file that is called so, colon and all, is meant before any other."""
+    from mbtool.disk.boot_set import Module
+
+    if Path(text).exists():
+        return Module(Path(text))
+    path, _, words = text.partition(":")
+    return Module(Path(path), words)
+
+
+def _json(built: BuiltDisk, kind: str) -> dict[str, Any]:
+    return {
+        "schema": "mbtool/build-disk/1",
+        "output": str(built.path),
+        "format": kind,
+        "size": built.size,
+        "firmware": list(built.firmware),
+        "files": [{"path": path, "offset": at, "size": size} for path, (at, size) in built.files.items()],
+        "description": built.description and str(built.description),
+        "notes": list(built.notes),
+    }

@@ -111,6 +111,7 @@ def build_dom0(
     """
     from mbtool.build.dom0 import Request
     from mbtool.build.dom0_files import build_dom0 as build
+    from mbtool.cli.progress import Bar
     from mbtool.plan.dom0_mem import size
     from mbtool.plan.xen_options import Mode
     from mbtool.source import MIB, Limits
@@ -137,7 +138,8 @@ def build_dom0(
         host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
         limits=Limits(max_output * MIB, max_ratio),
     )
-    built = build(request, output, force=force)
+    with Bar("writing disk.img") as bar:
+        built = build(request, output, force=force, progress=bar)
     print("\n".join(built.lines))
     for words in built.planned.assumptions:
         print(f"assumed: {words}")

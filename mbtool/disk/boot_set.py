@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mbtool.disk import grub_set, protocols, xen_cfg
 from mbtool.disk.content import Content
 from mbtool.disk.grub import GrubBios
 from mbtool.disk.grub_set import Entry, Open
-from mbtool.disk.image import DiskRequest, Partition
+from mbtool.disk.image import UEFI_PROGRAM, DiskRequest, Partition
 from mbtool.disk.kernel import BootFile, boot_file
 from mbtool.disk.protocols import DiskFile, Protocol
 from mbtool.errors import InputError
@@ -20,8 +20,7 @@ from mbtool.plan.load import LoadPlan, moved_into
 from mbtool.source import MIB, read_file
 
 EFI_DIRECTORY = "EFI/BOOT"
-BOOT_FILE = f"{EFI_DIRECTORY}/BOOTX64.EFI"
-"""What firmware starts from a disk that it does not know; Xen looks for its files beside itself."""
+"""Of the program that firmware starts; Xen looks for its files beside itself."""
 MAX_OS_RELEASE = MIB
 
 
@@ -73,6 +72,11 @@ class _Disk:
             raise InputError("two different files would have this name on the disk", source=path)
 
 
+def complete(boot: BootSet) -> BootSet:
+    """The boot set with the Xen EFI image named that lies beside the Xen given, if there is one."""
+    return boot if boot.xen_efi or boot.xen is None else replace(boot, xen_efi=efi_beside(boot.xen))
+
+
 def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
     """The disk for a boot set, and notes on what it can and cannot do (for the user).
 
@@ -98,7 +102,7 @@ def request(boot: BootSet) -> tuple[DiskRequest, list[str]]:
                     "an EFI stub is for Linux alone: UEFI starts Xen's EFI image", source=str(boot.efi_stub)
                 )
             xen = opened(boot.xen, "xen", unpack=True) if boot.xen else None
-            efi = boot.xen_efi or (boot.xen and efi_beside(boot.xen))
+            efi = complete(boot).xen_efi
             if xen is not None and not pe.reject(xen.source):
                 if efi is not None:
                     raise InputError("is for UEFI, and so is the other Xen image", source=str(boot.xen))
@@ -132,7 +136,7 @@ def _with_grub(disk: _Disk, boot: BootSet, opened: Open) -> tuple[DiskRequest, l
 def firmware(request: DiskRequest) -> tuple[str, ...]:
     """On which firmware a disk boots: "bios", "uefi"."""
     bios = ("bios",) if request.bios else ()
-    return (*bios, "uefi") if BOOT_FILE in request.files else bios
+    return (*bios, "uefi") if UEFI_PROGRAM in request.files else bios
 
 
 def efi_beside(xen: Path) -> Path | None:
@@ -158,7 +162,7 @@ def _xen(
     if xen_efi is not None:
         if pe.reject(xen_efi.source):
             raise InputError("is no EFI program", source=xen_efi.source.name, expected="Xen's EFI image")
-        disk.add(BOOT_FILE, xen_efi.content)
+        disk.add(UEFI_PROGRAM, xen_efi.content)
         ramdisk = initrd.name if initrd else None
         disk.add(home + "BOOTX64.cfg", xen_cfg.build(boot.xen_cmdline, kernel.name, boot.cmdline, ramdisk))
         if modules:
@@ -209,10 +213,10 @@ def _unified(disk: _Disk, boot: BootSet, stub: Path, files: list[DiskFile], plan
     kernel, *rest = files
     initrd = rest[0].file if rest else None
     image = uki.build(read_file(stub, uki.MAX_STUB), str(stub), kernel.file, initrd, boot.cmdline, os_release)
-    disk.add(BOOT_FILE, image.content)
+    disk.add(UEFI_PROGRAM, image.content)
     places = {kernel.path: image.offsets[".linux"]}
     places |= {item.path: image.offsets[".initrd"] for item in rest if item.size}
-    return moved_into(plan, BOOT_FILE, places)
+    return moved_into(plan, UEFI_PROGRAM, places)
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
+from collections.abc import Callable
 from threading import Event
 
 from mbtool.disk.content import Content, FileSlice, Joined, changed, opened, size_of
@@ -27,7 +29,11 @@ BLOCK = 4096
 """Bytes that shared ranges start and end at multiples of."""
 
 
-def copy_content(content: Content, fd: int, offset: int) -> int:
+Counter = Callable[[int], None]
+"""Told each number of bytes that is done, by several threads."""
+
+
+def copy_content(content: Content, fd: int, offset: int, count: Counter = lambda done: None) -> int:
     """Copy a content to ``offset`` of an open file that has only zeros there; the CRC-32 of what was copied.
 
     Zeros are left as holes. Raises InputError when the input cannot be read or changed since it was looked at,
@@ -38,10 +44,18 @@ def copy_content(content: Content, fd: int, offset: int) -> int:
         if isinstance(part, bytes):
             write_at(fd, part, offset)
             crc = crc32(part, crc)
+            count(len(part))
         else:
-            crc = combine(crc, _copy_slice(part, fd, offset), part.size)
+            crc = combine(crc, _copy_slice(part, fd, offset, count), part.size)
         offset += size_of(part)
     return crc
+
+
+def extend(fd: int, size: int) -> None:
+    """Make a file at least ``size`` bytes long; a device is as long as it is."""
+    info = os.fstat(fd)
+    if stat.S_ISREG(info.st_mode) and info.st_size < size:
+        os.truncate(fd, size)
 
 
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -52,12 +66,11 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[count:], offset + count
 
 
-def _copy_slice(content: FileSlice, fd: int, offset: int) -> int:
+def _copy_slice(content: FileSlice, fd: int, offset: int, count: Counter) -> int:
     """Copy it, and look again afterwards: the file must still be the one that was looked at, unchanged."""
-    if os.fstat(fd).st_size < offset + content.size:
-        os.truncate(fd, offset + content.size)
+    extend(fd, offset + content.size)
     with opened(content) as source:
-        crc = _Copy(content, source, fd, offset).run()
+        crc = _Copy(content, source, fd, offset, count).run()
     with opened(content):
         return crc
 
@@ -65,11 +78,12 @@ def _copy_slice(content: FileSlice, fd: int, offset: int) -> int:
 class _Copy:
     """One file on its way to the disk."""
 
-    def __init__(self, content: FileSlice, source: int, fd: int, offset: int) -> None:
+    def __init__(self, content: FileSlice, source: int, fd: int, offset: int, count: Counter) -> None:
         self._content = content
         self._source = source
         self._fd = fd
         self._offset = offset
+        self._count = count
         self._shared = _share(source, content, fd, offset)
         self._stop = Event()
 
@@ -107,6 +121,7 @@ class _Copy:
             if start + len(piece) > self._shared and not hole:
                 write_at(self._fd, piece, self._offset + start)
             start += len(piece)
+            self._count(len(piece))
         return crc
 
     def _read(self, piece: memoryview, at: int) -> int:

@@ -32,6 +32,7 @@ ONE_SECTOR_CLUSTERS = 260 << 20
 MIN_CLUSTERS = fat.FAT16_CLUSTERS + 16
 """A little above the limit: the specification warns of drivers that get it wrong by a few."""
 MAX_FILE = 0xFFFFFFFF
+LABEL = re.compile(r"[A-Z0-9 !#$%&'()@^_`{}~-]{0,11}")
 EPOCH_1980 = 315532800
 
 
@@ -216,7 +217,14 @@ def _boot_sector(
 
 
 def _label(label: str) -> bytes:
-    return label.upper().encode("ascii", "replace")[:11].ljust(11)
+    name = label.upper()
+    if not LABEL.fullmatch(name):
+        raise InputError(
+            "not a label for a FAT file system",
+            expected="at most 11 letters, digits, blanks and !#$%&'()-@^_`{}~",
+            found=repr(label),
+        )
+    return name.encode("ascii").ljust(11)
 
 
 def _stamp(mtime: int) -> tuple[int, int]:

@@ -21,13 +21,14 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from mbtool.disk import bios_stub, grub_bios, iso
 from mbtool.disk.bios_stub import BiosLoader
 from mbtool.disk.content import Content, chunks, size_of
-from mbtool.disk.copying import copy_content, write_at
+from mbtool.disk.copying import copy_content, extend, write_at
 from mbtool.disk.crc32 import crc32
 from mbtool.disk.esp import EspPlan, plan_esp
 from mbtool.disk.grub import GrubBios
@@ -120,25 +121,29 @@ def plan_disk(request: DiskRequest) -> DiskPlan:
     return DiskPlan(request, end + MIB, stub_lba, esp_offset, esp, tuple(offsets))
 
 
-def write_disk(plan: DiskPlan, fd: int) -> None:
-    """Write the disk to an empty file open for writing; everything not written stays a hole.
+Progress = Callable[[int, int], None]
+"""Told while a disk is written: bytes of content done, and in all."""
+
+
+def write_disk(plan: DiskPlan, fd: int, progress: Progress = lambda done, total: None) -> None:
+    """Write the disk to an empty file open for writing, or a device of zeros; what is not written stays a hole.
 
     Raises InputError when an input cannot be read or changes while it is read, OSError when the output cannot be
     written.
     """
-    import os
-
     request = plan.request
-    os.truncate(fd, plan.size)
+    extend(fd, plan.size)
+    count = _Count(request, progress)
     checksums = {}
     for path, content in request.files.items():
         offset, _ = plan.esp.extents[path]
-        checksums[path] = copy_content(content, fd, plan.esp_offset + offset)
+        checksums[path] = copy_content(content, fd, plan.esp_offset + offset, count)
     identity = repr((request.label, request.mtime, plan.size, request.boot, sorted(checksums.items())))
     if request.grub is not None:
         identity += f" {zlib.crc32(request.grub.core_img)}"
     for partition, offset in zip(request.partitions, plan.partition_offsets, strict=True):
-        identity += f"{partition.name} {partition.type_guid} {copy_content(partition.content, fd, offset)}"
+        crc = copy_content(partition.content, fd, offset, count)
+        identity += f"{partition.name} {partition.type_guid} {crc}"
 
     volume_id = zlib.crc32(identity.encode())
     for offset, data in plan.esp.metadata:
@@ -167,6 +172,22 @@ def write_disk(plan: DiskPlan, fd: int) -> None:
     if request.iso:
         _write_iso(plan, loader, fd)
     write_at(fd, mbr.build(mbr.protective(sectors, loader.code if loader else b"", volume_id)), 0)
+
+
+class _Count:
+    """Adds up what several threads have done."""
+
+    def __init__(self, request: DiskRequest, progress: Progress) -> None:
+        contents = [*request.files.values(), *(partition.content for partition in request.partitions)]
+        self._total = sum(map(size_of, contents))
+        self._progress = progress
+        self._done = 0
+        self._lock = Lock()
+
+    def __call__(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
 
 
 def _loader(plan: DiskPlan, checksums: Mapping[str, int]) -> BiosLoader | None:

@@ -12,6 +12,8 @@ from mbtool.prove.observe import Difference
 from mbtool.prove.qemu import End, Run
 from mbtool.prove.stages import Stage
 
+SILENT = " (is the serial port its console? Xen: console=com1, Linux: console=ttyS0)"
+
 
 class Outcome(StrEnum):
     """The verdicts, told apart."""
@@ -105,7 +107,10 @@ def judge(run: Run, expected: Expectation, timeout: float) -> Verdict:
         return verdict(Outcome.FAILED, f"failed after {stage}: the processor gave up (triple fault)")
     if run.end is End.TIMEOUT:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing")
-        return verdict(Outcome.TIMEOUT, f"still at {stage} after {timeout:.0f} s; last line: {last.strip()[:120]}")
+        hint = SILENT if stage <= Stage.LOADER else ""
+        return verdict(
+            Outcome.TIMEOUT, f"still at {stage} after {timeout:.0f} s; last line: {last.strip()[:120]}{hint}"
+        )
     if run.end is End.RESET:
         return verdict(Outcome.FAILED, f"the machine reset after {stage}")
     if missing:

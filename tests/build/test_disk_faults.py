@@ -177,8 +177,8 @@ def test_input_that_changes_between_planning_and_writing(
 def test_the_directory_vanishes(boot: BootSet, older: Path, monkeypatch: pytest.MonkeyPatch, becomes: str) -> None:
     real = image.write_disk
 
-    def late(plan: image.DiskPlan, fd: int) -> None:
-        real(plan, fd)
+    def late(plan: image.DiskPlan, fd: int, progress: image.Progress) -> None:
+        real(plan, fd, progress)
         shutil.rmtree(older.parent)
         if becomes == "a file":
             older.parent.touch()
@@ -200,7 +200,7 @@ def test_interrupted(
     """Also where a file cannot be kept without a name until it is whole."""
     during: list[list[str]] = []
 
-    def stop(plan: image.DiskPlan, fd: int) -> None:
+    def stop(plan: image.DiskPlan, fd: int, progress: image.Progress) -> None:
         during.append(names(older.parent))
         raise error("stop")
 
