@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import e820_text, pvh_acpi, pvh_dom0, pvh_host_log, pvh_lines
+from mbtool.plan import e820_text, pvh_acpi, pvh_dom0, pvh_host_log, pvh_lines, xen_options
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.plan.pvh_machine import PvhHost
 from mbtool.plan.xen_versions import XenVersion
@@ -21,12 +21,12 @@ REGISTERS = {"rip": "eip", "rbx": "ebx", "rflags": "eflags"}
 
 def host_of(recording: PvhRecording) -> PvhHost:
     """The recording's machine."""
-    log = "\n".join(recording.console).encode("latin-1", "replace")
-    found = pvh_host_log.parse(b"\n".join(b"(XEN) " + line for line in log.split(b"\n")), "log")
+    text = "".join(f"(XEN) {line}\n" for line in recording.console).encode("latin-1", "replace")
+    found = pvh_host_log.parse(text, "log")
     assert found is not None
     assert found.vcpus is not None
-    text = b"\n".join(b"(XEN) " + line for line in log.split(b"\n"))
-    return PvhHost(e820_text.parse(text, "log"), found.acpi, "recorded", found.vcpus, found.vmx_helpers)
+    vcpus = xen_options.dom0_max_vcpus(str(recording.about["xen_args"]).encode(), found.vcpus)
+    return PvhHost(e820_text.parse(text, "log"), found.acpi, "recorded", vcpus, found.vmx_helpers)
 
 
 def plan_for(

@@ -124,7 +124,7 @@ def record_pvh(
     A boot in which Xen panics gives a recording with nothing but the console. ``probe``: the kernel is samples/pvh,
     and goes on to its report.
     """
-    with tempfile.TemporaryDirectory(prefix="mbtool-record-", dir="/dev/shm") as folder:
+    with tempfile.TemporaryDirectory(prefix="mbtool-record-") as folder:
         work = Path(folder)
         socket, ram = work / "gdb", work / "ram"
         backend = f"memory-backend-file,id=ram,size={boot.memory}M,mem-path={ram},share=on"
