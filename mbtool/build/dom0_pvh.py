@@ -23,7 +23,6 @@ from mbtool.build.dom0 import (
 from mbtool.build.layout import hex_json, range_json
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import InputError
-from mbtool.formats import hvm_start_info
 from mbtool.plan import cmdline, e820_text, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
 from mbtool.plan.dom0_pages import Dom0Pages
 from mbtool.plan.pvh_dom0 import PvhPlan
@@ -33,7 +32,7 @@ from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.render.json import finding_json, node_json
-from mbtool.source import Budget, BytesSource, Source, read_file
+from mbtool.source import Budget, Source, read_file
 
 
 @record
@@ -145,7 +144,6 @@ def layout_json(planned: PlannedPvh) -> dict[str, Any]:
     plan = planned.plan
     named = dict(plan.regions)
     parts = ("kernel", "initrd", "initrd_cmdline", "cmdline", "modlist", "start_info", "rsdp", "xsdt", "madt")
-    blob = BytesSource(pvh_dom0.start_info(plan))
     return {
         "schema": "mbtool/layout/1",
         "mode": "pvh",
@@ -161,7 +159,7 @@ def layout_json(planned: PlannedPvh) -> dict[str, Any]:
         ],
         "memory_map": [{**range_json(entry.range), "type": entry.type} for entry in plan.memory_map],
         "registers": {name: hex_json(value) for name, value in plan.registers.items()},
-        "start_info": node_json(hvm_start_info.inspect(blob)),
+        "start_info": node_json(pvh_dom0.start_info_node(plan)),
         "assumptions": list(planned.assumptions),
         "findings": [finding_json(finding) for finding in plan.findings],
     }

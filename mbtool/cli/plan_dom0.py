@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mbtool.cli.build_dom0 import ModeChoice
 from mbtool.cli.plan_report import E820, Force, Json, Svg
+
+if TYPE_CHECKING:
+    from mbtool.build.dom0 import Request
+    from mbtool.plan.outline import Outline
+    from mbtool.source import Source
 
 
 def plan_dom0(
     kernel: Annotated[
         Path, typer.Option("--kernel", metavar="FILE", help="dom0's kernel: a bzImage or an ELF file.")
     ],
+    mode: Annotated[
+        ModeChoice | None, typer.Option(help="The kind of domain (default: by dom0= in --xen-cmdline, else pv).")
+    ] = None,
     initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
     dom0_mem: Annotated[
         str | None, typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, …")
@@ -42,6 +52,12 @@ def plan_dom0(
         typer.Option("--host-mem", metavar="SIZE", help="The host's RAM, as Xen prints it (default: by --e820)."),
     ] = None,
     e820: E820 = None,
+    vcpus: Annotated[
+        int | None, typer.Option("--vcpus", min=1, metavar="N", help="PVH: the machine's processors.")
+    ] = None,
+    initrd_cmdline: Annotated[
+        str, typer.Option("--initrd-cmdline", metavar="TEXT", help="PVH: the initrd's own string.")
+    ] = "",
     svg: Svg = None,
     json: Json = False,
     force: Force = False,
@@ -52,33 +68,36 @@ def plan_dom0(
         int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
     ] = 400,
 ) -> None:
-    """Plan what Xen builds for a PV dom0: Xen's own lines first, then its virtual and the machine's memory.
+    """Plan what Xen builds for dom0: Xen's own lines first, then its virtual and the machine's memory.
 
     Nothing is written; mbtool build-dom0 takes the same options and writes it all. --e820 says how much memory the
-    host has, and what of it is drawn. What Xen would refuse is refused with its message.
+    host has, and what of it is drawn; for a PVH dom0, which has one memory that it sees as physical, it is what
+    dom0's memory map is cut from, and a boot log also knows the machine's ACPI tables. What Xen would refuse is
+    refused with its message.
 
     \b
     Examples:
       mbtool plan dom0 --kernel /boot/vmlinuz --initrd /boot/initrd.img --dom0-mem 2G
       mbtool plan dom0 --kernel vmlinuz --xen xen.gz --e820 qemu-q35:1024M --svg dom0.svg
+      mbtool plan dom0 --mode pvh --kernel vmlinuz --e820 xen-boot.log --dom0-mem 2G
       mbtool plan dom0 --kernel vmlinuz --json | jq '.spaces[0].regions'
     """
     from contextlib import ExitStack
 
     from mbtool.build import dom0
     from mbtool.cli.build_dom0 import address
-    from mbtool.cli.plan_report import memory_map, show
+    from mbtool.cli.plan_report import show
     from mbtool.plan.dom0_mem import size
-    from mbtool.plan.outline_dom0 import of_pv_dom0
+    from mbtool.plan.xen_options import Mode
     from mbtool.source import MIB, Limits, open_file
 
-    memory = memory_map(e820)
-    host = memory.ram if memory else None
-    if host_mem is not None:
-        host = size(host_mem, "--host-mem")
     request = dom0.Request(
         kernel=kernel,
         initrd=initrd,
+        mode=Mode(mode) if mode else None,
+        e820=e820,
+        vcpus=vcpus,
+        initrd_cmdline=initrd_cmdline,
         dom0_mem=dom0_mem,
         cmdline=cmdline,
         xen_cmdline=xen_cmdline,
@@ -87,13 +106,34 @@ def plan_dom0(
         alloc_base=address("--alloc-base", alloc_base),
         initrd_base=address("--initrd-base", initrd_base),
         nr_pages=nr_pages,
-        host_mem=host,
+        host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
         limits=Limits(max_output * MIB, max_ratio),
     )
     with ExitStack() as stack:
         image = stack.enter_context(open_file(kernel))
         ramdisk, hypervisor = (stack.enter_context(open_file(path)) if path else None for path in (initrd, xen))
-        planned = dom0.plan_dom0(request, image, ramdisk, hypervisor)
-    title = f"{kernel.name}, PV dom0 of Xen {planned.plan.version}"
-    outline = of_pv_dom0(planned.plan, title, memory, planned.assumptions)
+        outline = (_pvh if request.pvh else _pv)(request, image, ramdisk, hypervisor)
     show(outline, json=json, svg=svg, force=force, also={})
+
+
+def _pv(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Outline:
+    """The plan of a PV dom0; how much the host has is known from its memory map, too."""
+    from mbtool.build.dom0 import plan_dom0 as plan
+    from mbtool.cli.plan_report import memory_map
+    from mbtool.plan.outline_dom0 import of_pv_dom0
+
+    memory = memory_map(request.e820)
+    if memory is not None and request.host_mem is None:
+        request = replace(request, host_mem=memory.ram)
+    planned = plan(request, kernel, initrd, xen)
+    title = f"{Path(request.kernel).name}, PV dom0 of Xen {planned.plan.version}"
+    return of_pv_dom0(planned.plan, title, memory, planned.assumptions)
+
+
+def _pvh(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Outline:
+    from mbtool.build.dom0_pvh import plan_pvh
+    from mbtool.plan.outline_pvh import of_pvh_dom0
+
+    planned = plan_pvh(request, kernel, initrd, xen)
+    title = f"{Path(request.kernel).name}, PVH dom0 of Xen {planned.plan.version}"
+    return of_pvh_dom0(planned.plan, title, planned.assumptions)

@@ -18,7 +18,7 @@ from mbtool.formats import hvm_start_info
 from mbtool.formats.dom_parms import DomParms
 from mbtool.formats.hvm_start_info import HvmStartInfo, MemmapPointer, ModlistEntry
 from mbtool.formats.pv_start_info import SIF_INITDOMAIN, SIF_PRIVILEGED
-from mbtool.model import Finding, Severity
+from mbtool.model import Finding, Node, Severity
 from mbtool.plan import pvh_acpi, pvh_machine
 from mbtool.plan.e820 import E820Entry
 from mbtool.plan.memory import PAGE, Range, overlapping, up
@@ -29,6 +29,7 @@ from mbtool.plan.pvh_map import RESERVED, GuestMap
 from mbtool.plan.pvh_versions import PvhRules, rules
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
+from mbtool.source import BytesSource
 
 START_INFO_SIZE = hvm_start_info.size_of(1)
 """Xen leaves the room of version 1 and says version 0."""
@@ -180,6 +181,11 @@ def plan(
 def start_info(plan: PvhPlan) -> bytes:
     """hvm_start_info, 56 bytes."""
     return hvm_start_info.build(plan.info, MemmapPointer(0, 0, 0))
+
+
+def start_info_node(plan: PvhPlan) -> Node:
+    """hvm_start_info as a tree."""
+    return hvm_start_info.inspect(BytesSource(start_info(plan)))
 
 
 def tail(plan: PvhPlan) -> bytes:

@@ -226,6 +226,24 @@ def test_dom0_says_what_build_dom0_writes(samples: Path, tmp_path: Path) -> None
     assert text.startswith((tmp_path / "dom0/layout.txt").read_text())
 
 
+def test_pvh_dom0_says_what_build_dom0_writes(samples: Path, tmp_path: Path) -> None:
+    options: list[str | Path] = ["--mode", "pvh", "--kernel", samples / "pvh/pvh.elf", "--vcpus", "2"]
+    options += ["--initrd", samples / "initrd/initrd.img", "--dom0-mem", "64M", "--e820", "qemu-q35:512M"]
+    assert mbtool("build-dom0", *options, "-o", tmp_path / "dom0").returncode == 0
+    layout = json.loads((tmp_path / "dom0/layout.json").read_text())
+    found = planned("dom0", *options)
+    assert found["kind"] == "dom0-pvh"
+    assert (tmp_path / "dom0/layout.txt").read_text().startswith("".join(f"{line}\n" for line in found["lines"]))
+    regions = {item["name"].replace(" ", "_"): item for item in found["spaces"][0]["regions"]}
+    for name, span in layout["physical"].items():
+        if span is not None:
+            assert {key: regions[name][key] for key in ("start", "end", "size")} == span
+    assert found["entries"] == [{"name": "32-bit", "registers": layout["registers"]}]
+    assert found["structure"] == layout["start_info"]
+    assert found["assumptions"] == layout["assumptions"]
+    assert "dom0's physical memory" in mbtool("plan", "dom0", *options).stdout
+
+
 def test_what_xen_refuses(samples: Path) -> None:
     done = mbtool("plan", "dom0", "--kernel", samples / "pv-dom0/pv-dom0.elf", "--nr-pages", "100")
     assert (done.returncode, done.stdout) == (2, "")
