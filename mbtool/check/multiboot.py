@@ -8,6 +8,7 @@ from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, image_rule, set_rule
 from mbtool.errors import FormatError, MbtoolError, RefusedError
+from mbtool.formats.multiboot_search import MULTIBOOT1, MULTIBOOT2
 from mbtool.model import Node
 from mbtool.source import MIB, Budget, BytesSource, Source
 
@@ -100,6 +101,35 @@ def elf64(image: Image) -> Iterator[Evidence]:
                 expected="an ELF32 file, or address fields (flag bit 16)",
                 found="ELF64",
             )
+
+
+@image_rule("MULTIBOOT-PHDRS-FAR")
+def program_headers_far(image: Image) -> Iterator[Evidence]:
+    """GRUB reads the program headers from what it searched for the Multiboot header, and no further."""
+    for node in headers(image):
+        if end := program_headers_too_far(image.content, node):
+            yield Evidence(
+                "the program headers are further from the start than GRUB reads",
+                image.path,
+                image.content.kind,
+                field="e_phoff",
+                expected=f"an end of at most {_limit(node):#x}",
+                found=f"{end:#x}",
+            )
+
+
+def program_headers_too_far(content: Node, header: Node) -> int:
+    """Where program headers end that a loader needs and does not reach (bytes from the file's start), else 0."""
+    if content.kind != "elf" or any(node.get("load_addr") is not None for node in (header, *header.children)):
+        return 0
+    values = [content.get(name) for name in ("e_phoff", "e_phnum", "e_phentsize")]
+    start, count, size = (value if isinstance(value, int) else 0 for value in values)
+    end = start + count * size
+    return end if end > _limit(header) else 0
+
+
+def _limit(header: Node) -> int:
+    return MULTIBOOT1.limit if header.kind == "multiboot1-header" else MULTIBOOT2.limit
 
 
 @set_rule("MULTIBOOT2-NO-EFI")

@@ -16,6 +16,8 @@ from mbtool import __version__
 VERBS = {
     "inspect": "inspect",
     "check": "check",
+    "explain": "explain",
+    "can-boot": "can_boot",
     "build-dom0": "build_dom0",
     "build-disk": "build_disk",
     "plan": "plan",

@@ -1,0 +1,104 @@
+"""The long answer: what a rule or a line from a console means, where it comes from, what to do.
+
+Console messages are data, ``messages/*.toml``: a file per program that prints them. ``*`` in a text stands for what
+differs each time.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from difflib import SequenceMatcher
+from functools import cache
+from importlib.resources import files
+
+from mbtool.check.catalogue import Words, catalogue
+from mbtool.record import record
+
+LEAST = 6
+"""Characters of a message that must be there for a part of it to count."""
+NEAR = 0.75
+"""How alike two texts are when one is taken for the other misspelt."""
+LISTS = ("causes", "verify", "rules", "sources")
+PREFIX = re.compile(
+    r"^\s*(\(XEN\)|\(d\d+\))?\s*(\[[^\]]*\]\s*)?(error:|panic on cpu \d+:|kernel panic - not syncing:)?\s*", re.I
+)
+"""What consoles and programs put in front of a message."""
+
+
+@record
+class Message:
+    """A message of the program ``by``; ``verify``: commands that show the cause; ``rules``: what then is broken."""
+
+    by: str
+    text: str
+    meaning: str
+    causes: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+    remedy: str = ""
+    rules: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """What finds the message in a line."""
+        parts = (re.escape(part) for part in _bare(self.text).split("*"))
+        return re.compile(".*?".join(parts))
+
+
+@record
+class Answer:
+    """What was found for a question, the best first; ``near``: nothing fits, but these are alike."""
+
+    rules: tuple[Words, ...] = ()
+    messages: tuple[Message, ...] = ()
+    near: tuple[str, ...] = ()
+
+
+@cache
+def messages() -> tuple[Message, ...]:
+    """All of them, in the files' order."""
+    found = []
+    folder = files("mbtool.check") / "messages"
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        table = tomllib.loads(entry.read_text(encoding="utf-8"))
+        for item in table["message"]:
+            for key in LISTS:
+                item[key] = tuple(item.get(key, ()))
+            found.append(Message(by=table["by"], **item))
+    return tuple(found)
+
+
+def explain(question: str) -> Answer:
+    """What there is about a rule's id, a line from a console, or a part of either."""
+    id_ = question.strip().upper()
+    if id_ in catalogue():
+        about = tuple(message for message in messages() if id_ in message.rules)
+        return Answer((catalogue()[id_],), about)
+    line = _bare(question)
+    if len(line) < LEAST:
+        return Answer(near=tuple(rule for rule in catalogue() if id_ and id_ in rule)[:20])
+    exact = [message for message in messages() if message.pattern.search(line)]
+    exact.sort(key=lambda message: -len(message.text))
+    part = [message for message in messages() if message not in exact and line in _bare(message.text)]
+    printed = [words for words in catalogue().values() if words.console and _bare(words.console) in line]
+    if exact or part or printed:
+        found = (*exact, *part)
+        told = {id_ for message in found for id_ in message.rules}
+        return Answer(tuple(words for words in printed if words.id not in told), found)
+    return Answer(near=_near(line))
+
+
+def _near(line: str) -> tuple[str, ...]:
+    """Texts that are alike, the most alike first."""
+    scored = []
+    for message in messages():
+        score = SequenceMatcher(None, line, _bare(message.text)).ratio()
+        if score >= NEAR:
+            scored.append((-score, message.text))
+    return tuple(text for _, text in sorted(scored)[:5])
+
+
+def _bare(text: str) -> str:
+    """For comparing: no prefix, small letters, single blanks, no full stop at the end."""
+    return re.sub(r"\s+", " ", PREFIX.sub("", text).strip().lower()).rstrip(".")

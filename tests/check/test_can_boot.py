@@ -1,0 +1,253 @@
+"""Who can load it: verdicts by loader, version and firmware; rows of users; QEMU itself asked."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import subprocess
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from mbtool.check.capabilities import PREDICATES, why_not
+from mbtool.check.image import Image
+from mbtool.check.loaders import Loader, choose, load, loaders, newest
+from mbtool.errors import InputError
+from mbtool.source import BytesSource, open_file
+from tests.check.sets import XEN, packed, vmlinux, vmlinuz
+from tests.cli.run import mbtool
+from tests.formats.test_initrd import zstd
+
+SCHEMA = json.loads((files("mbtool") / "schemas" / "can-boot.schema.json").read_text())
+
+
+def reason(data: bytes | Path, loader: str) -> str:
+    """Why one loader cannot start an image, "" when it can."""
+    (row,) = choose(loaders(), loader)
+    if isinstance(data, bytes):
+        return why_not(Image("image", BytesSource(data)), row)
+    with open_file(data) as source:
+        return why_not(Image(str(data), source), row)
+
+
+def with_size(stream: bytes, data: bytes) -> bytes:
+    return stream + len(data).to_bytes(4, "little")
+
+
+KERNEL = vmlinux()
+ZSTD = vmlinuz(with_size(zstd(KERNEL), KERNEL))
+"""A kernel as distributions pack it now."""
+
+
+@pytest.mark.parametrize(
+    ("loader", "can"),
+    [
+        ("xen-4.14:dom0-pv", False),
+        ("xen-4.15:dom0-pv", True),
+        ("xen-4.22:dom0-pvh", True),
+        ("libxenguest-4.14:domu-pv", False),
+        ("libxenguest-4.15:domu-pv", True),
+        ("pvgrub-2.06", False),
+        ("pvgrub-2.12", False),
+        ("grub:linux:bios", True),
+        ("qemu:linux", True),
+        ("kexec:linux", True),
+    ],
+)
+def test_zstd(loader: str, can: bool) -> None:
+    """Xen's CHANGELOG and tools: 4.15; GRUB has no such filter (NixOS/nixpkgs issue 249357)."""
+    found = reason(ZSTD, loader)
+    assert (found == "") == can
+    assert can or "zstd" in found or "ELF binary" in found
+    assert reason(vmlinuz(), loader) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "can"),
+    [
+        (
+            "multiboot1/multiboot1.elf",
+            {
+                "grub:multiboot:bios",
+                "grub:multiboot:uefi",
+                "qemu:multiboot",
+                "kexec:multiboot",
+                "syslinux:mboot:bios",
+            },
+        ),
+        (
+            "multiboot2/multiboot2.elf",
+            {
+                "grub:multiboot2:bios",
+                "grub:multiboot2:uefi",
+                "kexec:multiboot2",
+                "limine:multiboot2:bios",
+                "limine:multiboot2:uefi",
+            },
+        ),
+        ("pvh/pvh.elf", {"qemu:pvh", "xen:dom0-pvh", "libxenguest:domu-pvh"}),
+        ("pv-dom0/pv-dom0.elf", {"xen:dom0-pv", "libxenguest:domu-pv", "pvgrub:domu-pv", "firecracker:elf"}),
+    ],
+)
+def test_samples(samples: Path, name: str, can: set[str]) -> None:
+    """Each is made for one protocol (samples/README.md)."""
+    found = set()
+    with open_file(samples / name) as source:
+        image = Image(name, source)
+        for row in newest(loaders()):
+            if not why_not(image, row):
+                found.add(":".join(part for part in (row.name, row.mode, row.on) if part))
+    assert found == can
+
+
+def test_xen_on_uefi() -> None:
+    xen = XEN / "xen-4.18.0.gz"
+    assert reason(xen, "grub:multiboot2:uefi") == ""
+    assert "multiboot2" in reason(xen, "grub:multiboot:uefi")
+    assert reason(xen, "limine:multiboot2:bios") == "it does not unpack gzip files"
+    import gzip
+
+    assert "EFI" in reason(gzip.decompress(xen.read_bytes()), "limine:multiboot2:uefi")
+
+
+def test_headers_where_loaders_do_not_look(samples: Path) -> None:
+    data = (samples / "multiboot1" / "multiboot1.elf").read_bytes()
+    at = data.index(bytes.fromhex("02b0ad1b"))
+    broken = data[: at + 8] + b"\0" + data[at + 9 :]
+    assert "checksum" in reason(broken, "grub:multiboot:bios")
+
+
+def test_program_headers_far_away(samples: Path) -> None:
+    """GRUB: "program header at a too high offset"."""
+    data = bytearray((samples / "multiboot1" / "multiboot1.elf").read_bytes())
+    phoff, count = int.from_bytes(data[28:32], "little"), int.from_bytes(data[44:46], "little")
+    table = data[phoff : phoff + 32 * count]
+    data += bytes(max(0, 8192 - len(data))) + table
+    data[28:32] = (len(data) - len(table)).to_bytes(4, "little")
+    assert "program header at a too high offset" in reason(bytes(data), "grub:multiboot:bios")
+    assert reason(bytes(data), "qemu:multiboot") == ""
+
+
+@pytest.mark.real
+def test_debians_images(vmlinuz: Path, xen_efi: Path) -> None:
+    for loader in ("grub:chainloader", "systemd-boot", "xen-4.14:dom0-pv", "xen-4.17:dom0-pvh"):
+        assert reason(vmlinuz, loader) == ""
+    assert reason(xen_efi, "grub:chainloader") == ""
+    assert "Multiboot 2" in reason(xen_efi, "grub:multiboot2:bios")
+
+
+@pytest.mark.parametrize("name", ["multiboot2/multiboot2.elf", "pv-dom0/pv-dom0.elf"])
+def test_qemu_says_no_as_well(tool: Callable[[str], str], samples: Path, name: str) -> None:
+    command = [tool("qemu-system-x86_64"), "-display", "none", "-serial", "none", "-kernel", str(samples / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "without PVH ELF Note" in done.stderr
+    assert all(reason(samples / name, f"qemu:{mode}") for mode in ("linux", "multiboot", "pvh"))
+
+
+@pytest.mark.real
+def test_qemu_wants_a_32_bit_kernel(
+    tool: Callable[[str], str], debian: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import gzip
+
+    (packed_kernel,) = debian("gnumach-image-1-486").glob("boot/gnumach-*.gz")
+    kernel = tmp_path / "gnumach"
+    kernel.write_bytes(gzip.decompress(packed_kernel.read_bytes()))
+    command = [tool("qemu-system-x86_64"), "-display", "none", "-serial", "none", "-kernel", str(kernel)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    message = done.stderr.strip().partition(": ")[2].rstrip(".")
+    assert message == "Cannot load x86-64 image, give a 32bit one"
+    assert reason(kernel, "qemu:multiboot").startswith(message)
+    assert reason(kernel, "grub:multiboot:bios") == ""
+
+
+def test_the_table() -> None:
+    used = {need for row in loaders() for need in row.needs}
+    assert used == set(PREDICATES)
+    assert len({str(row) for row in newest(loaders())}) == len(newest(loaders()))
+
+
+def test_choosing() -> None:
+    assert [str(row) for row in choose(loaders(), "grub:multiboot2")] == [
+        "grub-2.12:multiboot2:bios",
+        "grub-2.12:multiboot2:uefi",
+    ]
+    assert {row.version for row in choose(loaders(), "libxenguest-4.14")} == {"4.14"}
+    assert {row.version for row in choose(loaders(), "libxenguest")} == {"4.22"}
+    for wrong in ("lilo", "grub-0.97", "grub:bzimage", "", "xen-4.17:dom0-pv:uefi"):
+        with pytest.raises(InputError):
+            choose(loaders(), wrong)
+
+
+ROW = """
+[[loader]]
+name = "mine"
+versions = ["1"]
+mode = "multiboot"
+title = "my loader"
+unpacks = ["zstd"]
+needs = ["multiboot1", "elf32-or-addresses"]
+sources = ["mine.c"]
+"""
+
+
+def test_rows_of_users(tmp_path: Path, samples: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(ROW)
+    (row,) = load(path)
+    assert isinstance(row, Loader)
+    kernel = samples / "multiboot1" / "multiboot1.elf"
+    done = mbtool("can-boot", kernel, "--loaders", path, "--loader", "mine-1:multiboot")
+    assert (done.returncode, done.stdout) == (0, "yes  mine-1:multiboot\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('needs = ["multiboot1"', 'needs = ["multiboot3"'),
+        ('name = "mine"', 'name = ""'),
+        ('name = "mine"', "name = 3"),
+        ('sources = ["mine.c"]', ""),
+        ('mode = "multiboot"', 'mode = "multiboot"\nfirmware = ["coreboot"]'),
+        ('mode = "multiboot"', 'mode = "multiboot"\nprotocol = "two"'),
+        ('mode = "multiboot"', 'mode = "multiboot"\nother = "x"'),
+        ("[[loader]]", "[loader]"),
+        ("[[loader]]", "[[lodaer]]"),
+        ("[[loader]]", "]["),
+    ],
+)
+def test_nonsense_in_rows_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(ROW.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_command_line(tmp_path: Path, samples: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(ZSTD)
+    done = mbtool("can-boot", kernel, "--loader", "pvgrub", "--loader", "xen:dom0-pv", "--json")
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert [row["can_boot"] for row in document["loaders"]] == [False, True]
+    everything = mbtool("can-boot", kernel)
+    assert everything.returncode == 0
+    assert "no   pvgrub-2.12:domu-pv" in everything.stdout
+    assert "grub-core/io" in mbtool("can-boot", kernel, "--sources").stdout
+    assert mbtool("can-boot", kernel, "--loader", "lilo").returncode == 2
+    assert mbtool("can-boot", tmp_path / "gone").returncode == 2
+    assert mbtool("can-boot", "-", stdin=lzma.compress(b"nothing")).returncode == 1
+
+
+def test_packed_alone() -> None:
+    """A vmlinux packed with xz: what only some unpack."""
+    data = packed(KERNEL)
+    assert reason(data, "xen:dom0-pv") == ""
+    assert reason(data, "qemu:pvh") == "it does not unpack xz files"

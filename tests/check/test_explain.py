@@ -1,0 +1,105 @@
+"""Explanations: for every rule and for what consoles really say."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+
+from mbtool.check.catalogue import catalogue
+from mbtool.check.explain import Message, explain, messages
+from tests.cli.run import mbtool
+
+SCHEMA = json.loads((files("mbtool") / "schemas" / "explain.schema.json").read_text())
+
+SAID = [
+    # GRUB 2.06
+    ("error: no multiboot header found.", "no multiboot header found"),
+    ("error: invalid arch-independent ELF magic.", "invalid arch-independent ELF magic"),
+    ("error: not xen image.", "not xen image"),
+    ("error: file `/boot/vmlinuz-6.1.0-9-amd64' not found.", "file `*' not found"),
+    ("error: unsupported tag: 0x15.", "unsupported tag: *"),
+    # Xen 4.17, as on a serial console
+    (
+        "(XEN) Domain 0 allocation is too small for kernel image",
+        "Domain 0 allocation is too small for kernel image",
+    ),
+    ("(XEN) Panic on CPU 0:", ""),
+    ("(XEN) [2026-01-05 10:20:30] ELF: not an ELF binary", "ELF: not an ELF binary"),
+    ('(XEN) parameter "consle" unknown!', 'parameter "*" unknown!'),
+    ('(XEN) parameter "dom0_mem" has invalid value "6M4", rc=-22!', 'parameter "*" has invalid value "*", rc=*'),
+    ("Could not construct domain 0", "Could not construct domain 0"),
+    # QEMU 7.2
+    ("qemu: linux kernel too old to load a ram disk", "qemu: linux kernel too old to load a ram disk"),
+    ("linux kernel too old", "qemu: linux kernel too old to load a ram disk"),
+    (
+        "qemu-system-x86_64: Error loading uncompressed kernel without PVH ELF Note",
+        "Error loading uncompressed kernel without PVH ELF Note",
+    ),
+    (
+        "qemu-system-x86_64: Cannot load x86-64 image, give a 32bit one.",
+        "Cannot load x86-64 image, give a 32bit one.",
+    ),
+    # kexec-tools, Linux, initramfs-tools
+    ("Cannot determine the file type of vmlinuz", "Cannot determine the file type of *"),
+    (
+        "[    1.234567] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        "VFS: Unable to mount root fs on unknown-block(*)",
+    ),
+    ("[    0.5] Initramfs unpacking failed: junk within compressed archive", "Initramfs unpacking failed: *"),
+    ("ALERT!  /dev/sda1 does not exist.  Dropping to a shell!", "ALERT!  * does not exist.  Dropping to a shell!"),
+]
+
+
+@pytest.mark.parametrize(("line", "text"), SAID, ids=[line[:40] for line, _ in SAID])
+def test_what_consoles_say(line: str, text: str) -> None:
+    found = explain(line).messages
+    assert (found[0].text if found else "") == text
+
+
+@pytest.mark.parametrize("id_", sorted(catalogue()))
+def test_every_rule_can_be_asked_for(id_: str) -> None:
+    assert explain(id_.lower()).rules[0].id == id_
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.text[:40])
+def test_messages_are_whole(message: Message) -> None:
+    assert message.meaning.endswith((".", ")"))
+    assert message.sources
+    assert set(message.rules) <= set(catalogue())
+    verbs = {command.split()[1] for command in message.verify if command.startswith("mbtool ")}
+    assert verbs <= {"check", "inspect", "can-boot"}
+    assert explain(message.text.replace("*", "1")).messages
+
+
+def test_what_a_rule_prints_is_found_by_its_text() -> None:
+    for words in catalogue().values():
+        if words.console and words.severity is not None:
+            answer = explain(words.console)
+            assert answer.messages or answer.rules, words.console
+
+
+def test_nothing_is_known() -> None:
+    answer = explain("the quick brown fox jumps over the lazy dog")
+    assert (answer.rules, answer.messages) == ((), ())
+    assert explain("error: no multiboot heeder found").near == ("no multiboot header found",)
+    assert "XEN-CODEC" in explain("codec").near
+
+
+def test_command_line() -> None:
+    done = mbtool("explain", "XEN-CODEC")
+    assert done.returncode == 0
+    assert "4.15" in done.stdout
+    assert "ELF: not an ELF binary" in done.stdout
+    assert mbtool("explain", "nothing like this is known").returncode == 1
+    listed = mbtool("explain").stdout
+    assert "DOM0-MEM" in listed
+    assert "not xen image" in listed
+
+
+@pytest.mark.parametrize("question", [["XEN-CODEC"], ["no multiboot header found"], ["xyzzy"], []])
+def test_json(question: list[str]) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(mbtool("explain", "--json", *question).stdout), SCHEMA)
