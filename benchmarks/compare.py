@@ -8,20 +8,29 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Command = Sequence[str]
+from mbtool.source import MIB
+
+MBTOOL = (sys.executable, "-m", "mbtool")
+Command = Sequence[str] | Callable[[], float]
+"""An argument list, without a shell; or something that takes so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Ours against theirs: at most ``target`` times their time. Commands are argument lists; no shell."""
+    """Ours against theirs: at most ``target`` times their time, and at most ``memory`` bytes at our peak.
+
+    ``settle``: what earlier runs wrote reaches the disk before each run, so that it holds nobody up.
+    """
 
     name: str
     ours: Command
     theirs: Command
     target: float
+    memory: int = 150 * MIB
+    settle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,8 @@ def run(comparison: Comparison, rounds: int) -> Outcome:
     """Run both commands ``rounds`` times in turn (ours, theirs, ours, …) after one warm-up of each."""
     ours, theirs, peaks = [], [], []
     for turn in range(rounds + 1):
-        our_time, our_peak = _timed(comparison.ours)
-        their_time, _ = _timed(comparison.theirs)
+        our_time, our_peak = _timed(comparison.ours, comparison.settle)
+        their_time, _ = _timed(comparison.theirs, comparison.settle)
         if turn:
             ours.append(our_time)
             theirs.append(their_time)
@@ -48,8 +57,12 @@ def run(comparison: Comparison, rounds: int) -> Outcome:
     return Outcome(statistics.median(ours), statistics.median(theirs), ratio, max(peaks))
 
 
-def _timed(command: Command) -> tuple[float, int]:
+def _timed(command: Command, settle: bool) -> tuple[float, int]:
     """Wall seconds and peak resident bytes of one run; RuntimeError when the command fails."""
+    if settle:
+        os.sync()
+    if callable(command):
+        return command(), 0
     begin = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +78,8 @@ EMPTY = Manifest({}, {}, (), (), (), Path())
 
 def load(path: Path) -> Manifest:
     """Read a description. InputError for anything that is not as described above, with the key's name."""
+    import tomllib
+
     try:
         document = tomllib.loads(read_file(path, MAX_MANIFEST).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ from mbtool.disk.content import Content, FileSlice, Joined, changed, opened, siz
 from mbtool.disk.crc32 import combine, crc32
 from mbtool.errors import InputError
 
-PIECE = 256 << 10
+PIECE = 512 << 10
 """Bytes read, summed and written at a time: they stay in the processor's cache."""
 ZEROS = bytes(PIECE)
 STRIPE = 16 << 20

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from mbtool.disk import bios_stub, grub_bios, iso
+from mbtool.disk import bios_stub, grub_bios
 from mbtool.disk.bios_stub import BiosLoader
 from mbtool.disk.content import Content, chunks, size_of
 from mbtool.disk.copying import copy_content, extend, write_at
@@ -110,7 +110,11 @@ def plan_disk(request: DiskRequest) -> DiskPlan:
     for partition in request.partitions:
         offsets.append(end)
         end = _up(end + max(partition.size, size_of(partition.content), SECTOR))
-    stub_lba = iso.sectors(request.files) * (CD_SECTOR // SECTOR) if request.iso else FIRST_LBA
+    stub_lba = FIRST_LBA
+    if request.iso:
+        from mbtool.disk import iso
+
+        stub_lba = iso.sectors(request.files) * (CD_SECTOR // SECTOR)
     used = stub_lba * SECTOR
     if request.boot is not None:
         used += bios_stub.size(request.boot) + (2 * CD_SECTOR if request.iso else 0)
@@ -207,6 +211,8 @@ def _loader(plan: DiskPlan, checksums: Mapping[str, int]) -> BiosLoader | None:
 
 
 def _write_iso(plan: DiskPlan, loader: BiosLoader | None, fd: int) -> None:
+    from mbtool.disk import iso
+
     bios = None
     if loader is not None:
         bios = loader.cd_lba(plan.stub_lba)

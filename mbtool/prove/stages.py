@@ -46,7 +46,8 @@ STAGES = (
     (Stage.USERSPACE, r"Run /\S+ as init process|Freeing unused kernel image"),
     (
         Stage.POWER_OFF,
-        r"reboot: Power down|reboot: System halted|Hardware Dom0 halted|Preparing system for ACPI S5",
+        r"reboot: Power down|reboot: System halted|Preparing system for ACPI S5"
+        r"|(?<!about to get started\.\.\.\n\(XEN\) )Hardware Dom0 halted",
     ),
 )
 
@@ -72,6 +73,12 @@ FAILURES = (
         "Xen", r"(No initial domain kernel specified\.|Configuration file not found\.)", "Xen's EFI configuration"
     ),
     Failure("kernel", r"Kernel panic - not syncing: (.+)", "the Linux kernel panicked", final=True),
+    Failure(
+        "kernel",
+        r"about to get started\.\.\.\n\(XEN\) (Hardware Dom0 halted.*)",
+        "the kernel gave up before its first message: is it built to be dom0 (CONFIG_XEN_DOM0)?",
+        final=True,
+    ),
     Failure("kernel", r"-- System halted", "the kernel's decompressor gave up", final=True),
     Failure(
         "firmware", r"(No bootable device|Boot failed: not a bootable disk)", "the firmware found nothing to boot"

@@ -11,7 +11,6 @@ import pytest
 
 from mbtool.disk.boot_set import BootSet, Module, request
 from mbtool.disk.image import DiskRequest
-from mbtool.errors import InputError
 from mbtool.formats import compression, elf_file, linux_boot, multiboot1, multiboot2
 from mbtool.formats.multiboot_search import MULTIBOOT1, MULTIBOOT2
 from mbtool.plan import linux_boot as plan_linux
@@ -22,10 +21,9 @@ from mbtool.plan.e820 import E820Entry, E820Map
 from mbtool.plan.load import LoadPlan
 from mbtool.plan.memory import Range
 from mbtool.plan.modules import ModuleFile
-from mbtool.prove.qemu import PROGRAM, Firmware, Machine, uefi_firmware
+from mbtool.prove.qemu import PROGRAM, Machine
 from mbtool.source import Budget, open_file
 from tests import qemu
-from tests.conftest import missing
 from tests.disk.boots import MAPS, memory_of, modules_of, run, write
 from tests.disk.vga import vga_text
 from tests.samples.report import number, report
@@ -203,28 +201,6 @@ def test_linux_through_its_pvh_entry(samples: Path, vmlinuz_cloud: Path, tmp_pat
     assert INIT in console
     start = disk.boot.loads[-1].address
     assert ramdisk(console) == (start, start + 4095)
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("firmware", list(Firmware))
-def test_xen_with_a_linux_dom0(
-    samples: Path, xen_gz: Path, vmlinuz: Path, tmp_path: Path, firmware: Firmware
-) -> None:
-    words = BootSet(
-        vmlinuz,
-        samples / "initrd/initrd.img",
-        xen=xen_gz,
-        cmdline="console=hvc0",
-        xen_cmdline="console=com1 com1=115200 dom0_mem=512M",
-    )
-    if firmware is Firmware.UEFI:
-        try:
-            uefi_firmware()
-        except InputError as error:
-            missing(str(error))
-    disk, _ = request(words)
-    console = run(write(disk, tmp_path), Machine(firmware=firmware, memory=1024), until="init: end", seconds=240)
-    assert "init: mbtool sample initrd is running" in console
 
 
 # ---- other kernels of Debian ---------------------------------------------------------------------------------

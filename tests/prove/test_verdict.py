@@ -43,6 +43,23 @@ NO_ROOT = (
         "(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.\r\n"
     )
 )
+NO_DOM0 = (
+    HEAD
+    + ARRANGEMENT
+    + (
+        "(XEN) Freed 656kB init memory\r\nmapping kernel into physical memory\r\nabout to get started...\r\n"
+        "(XEN) Hardware Dom0 halted: halting machine\r\n"
+    )
+)
+"""Debian's cloud kernel, which is no dom0."""
+
+
+def test_a_kernel_that_gives_up_at_once_has_not_powered_off():
+    expected = Expectation(Stage.USERSPACE)
+    assert enough(NO_DOM0, expected)
+    verdict = judge(Run(NO_DOM0, End.STOPPED), expected, 60)
+    assert (verdict.outcome, verdict.stage) == (Outcome.FAILED, Stage.DOM0_BUILT)
+    assert "failed in kernel, after dom0 built: Hardware Dom0 halted" in verdict.reason
 
 
 def test_the_arrangement_is_read_back_whole():
