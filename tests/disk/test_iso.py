@@ -101,6 +101,27 @@ def test_it_is_a_disk_as_well(iso, files, tool, tmp_path):
         assert output(tool("mtype"), "-i", f"{iso}@@{ESP}", f"::/{name}").encode() == files[name]
 
 
+def test_libmagic_knows_it(iso, tool):
+    assert "ISO 9660 CD-ROM filesystem data (DOS/MBR boot sector) 'MY_LABEL' (bootable)" in output(
+        tool("file"), iso
+    )
+
+
+def test_inspect_reads_what_xorriso_writes(files, tool, tmp_path):
+    for name, data in files.items():
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    made = tmp_path / "made.iso"
+    output(tool("xorriso"), "-as", "mkisofs", "-R", "-J", "-V", "OTHER", "-o", made, tmp_path / "tree")
+    with open_file(made) as source:
+        node = identify.inspect(source)
+        assert node["label"] == "OTHER"
+        assert node["boots"] == ()
+        found = {str(part["path"])[1:]: source.read(part.offset, part.size) for part in _files(node)}
+    assert found == files
+
+
 def test_each_byte_is_stored_once(iso, files):
     data = iso.read_bytes()
     assert data.count(files["x" * 120]) == 1
@@ -190,6 +211,27 @@ def test_names_that_do_not_fit_and_nothing_to_boot_are_refused(samples, tmp_path
 def test_a_bios_boots_it_as_cd_disk_and_stick(iso, bus, tool):
     tool("qemu-system-x86_64")
     done = mbtool("prove", "--accel", "tcg", "--bus", bus, "--expect", "mb1: eax=0x2badb002", iso)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.boot
+@pytest.mark.real
+def test_a_bios_loads_from_within_a_cds_sectors(vmlinuz_cloud, samples, debian, tool, tmp_path):
+    """What is inside a unified image lies at 512-byte boundaries, and a CD is read in 2048 bytes."""
+    tool("qemu-system-x86_64")
+    stub = debian("systemd-boot-efi") / "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+    image = tmp_path / "linux.iso"
+    done = mbtool(
+        *("build-disk", "--format", "iso", "--kernel", vmlinuz_cloud, "--cmdline", "console=ttyS0", "-o", image),
+        *("--initrd", samples / "initrd/initrd.img", "--efi-stub", stub),
+    )
+    assert done.returncode == 0, done.stderr
+    with open_file(image) as source:
+        disk = identify.inspect(source).find("load-list")
+    assert disk is not None
+    lbas = [int(str(item["lba"])) for item in disk.children if item.kind == "load-item"]
+    assert any(lba % 4 for lba in lbas)
+    done = mbtool("prove", "--accel", "tcg", "--expect", "Run /init as init process", image)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -36,6 +36,21 @@ def test_boot_code_fits_and_has_its_packet_where_the_builder_writes(name):
     assert code[424:432] == struct.pack("<BBHHH", 16, 0, 0, 0x8000, 0)
 
 
+@pytest.mark.boot
+def test_a_disk_of_larger_sectors_is_refused(samples, tool, tmp_path):
+    """SeaBIOS starts an NVMe disk of 4096-byte sectors, where no GPT of 512-byte ones can be read."""
+    from tests import qemu
+    from tests.cli.run import mbtool
+
+    image = tmp_path / "disk.img"
+    done = mbtool("build-disk", "--kernel", samples / "multiboot1/multiboot1.elf", "-o", image)
+    assert done.returncode == 0, done.stderr
+    nvme = "nvme,drive=boot,serial=1,logical_block_size=4096,physical_block_size=4096,bootindex=0"
+    drive = f"if=none,id=boot,format=raw,snapshot=on,file={image}"
+    seen = qemu.run(["-drive", drive, "-device", nvme], until="mbtool stub: error: .*\n")
+    assert "mbtool stub: error: the disk's sectors are not 512 bytes\n" in seen.console
+
+
 words = st.integers(0, 0xFFFFFFFF)
 lists = st.builds(
     LoadList,
