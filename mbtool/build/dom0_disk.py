@@ -68,6 +68,8 @@ def xen_cmdline(asked: Request, planned: Planned | PlannedPvh) -> str:
         words.append(SERIAL)
     if asked.pvh:
         words.append("dom0=pvh,verbose")  # verbose: Xen prints dom0's memory map
+        if not any(xen_options.custom(os.fsencode(own), b"loglvl")):
+            words.append("loglvl=all")  # and its addresses
     words += [f"dom0_mem={value}" for value in (asked.dom0_mem, planned.dom0_mem) if value]
     return " ".join(word for word in words if word) + mark + extra
 

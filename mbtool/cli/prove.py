@@ -44,7 +44,10 @@ def prove(
         int | None,
         typer.Option(min=8, metavar="MIB", help="Memory of the machine (default: 1024, more for a large dom0)."),
     ] = None,
-    cpu: Annotated[str, typer.Option(help="QEMU's CPU model.")] = "qemu64",
+    cpu: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="QEMU's CPU model (default: qemu64, with what a PVH dom0 needs)."),
+    ] = None,
     smp: Annotated[int, typer.Option(min=1, help="Number of CPUs.")] = 1,
     accel: Annotated[Accel, typer.Option(help="How QEMU runs the guest.")] = Accel.AUTO,
     bus: Annotated[
@@ -74,6 +77,8 @@ def prove(
       mbtool prove --firmware both --expect 'login:' dom0/disk.img
       mbtool prove --timeout 300 --log console.txt --junit boot.xml dom0/
     """
+    from dataclasses import replace
+
     from mbtool.cli.prove_report import Reports, conduct
     from mbtool.prove.qemu import Firmware, Machine, kvm_works
     from mbtool.prove.target import target as what
@@ -82,5 +87,13 @@ def prove(
     accel_name = ("kvm" if kvm_works() else "tcg") if accel is Accel.AUTO else accel.value
     bus_name = bus.value if bus else "cdrom" if wanted.cdrom else "ahci"
     kinds = [Firmware.BIOS, Firmware.UEFI] if firmware is FirmwareChoice.BOTH else [Firmware(firmware.value)]
-    machines = [Machine(kind, memory or wanted.memory, cpu, smp, accel_name, bus=bus_name) for kind in kinds]
+    machine = Machine(
+        memory=memory or wanted.memory,
+        cpu=cpu or wanted.cpu,
+        smp=smp,
+        accel=accel_name,
+        bus=bus_name,
+        extra=wanted.devices,
+    )
+    machines = [replace(machine, firmware=kind) for kind in kinds]
     raise typer.Exit(conduct(target, wanted, machines, timeout, Reports(json, log, junit)))

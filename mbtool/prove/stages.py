@@ -41,7 +41,7 @@ STAGES = (
     (Stage.FIRMWARE, r"BdsDxe: |SeaBIOS \(version|UEFI firmware"),
     (Stage.LOADER, r"mbtool stub|GNU GRUB|Welcome to GRUB|Xen [\d.]+.* EFI loader|ISOLINUX|SYSLINUX"),
     (Stage.XEN, r"\(XEN\) Xen version "),
-    (Stage.DOM0_BUILT, r"\(XEN\) +ENTRY ADDRESS: |\(XEN\) \*\*\* Building a PVH Dom0|\(XEN\) Dom0 has maximum"),
+    (Stage.DOM0_BUILT, r"\(XEN\) (?:\[[^\]\n]*\] )?(?: ENTRY ADDRESS: |Dom0 memory map:|Dom0 has maximum)"),
     (Stage.KERNEL, r"Linux version \d|Booting paravirtualized kernel"),
     (Stage.USERSPACE, r"Run /\S+ as init process|Freeing unused kernel image"),
     (

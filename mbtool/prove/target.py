@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mbtool.errors import InputError
@@ -20,6 +20,9 @@ DEFAULT_MEMORY = 1024
 XEN_MEMORY = 512
 """MiB beside dom0's: plenty for Xen, its tables and what firmware keeps."""
 MIB_SHIFT = 20
+PVH_CPU, PVH_DEVICES = "qemu64,+svm,+npt", ("-device", "amd-iommu")
+"""Xen builds a PVH dom0 only with hardware virtualisation and an IOMMU."""
+PVH_TABLE = "PHYSICAL ADDRESSES OF DOM0:"
 SETTLE = 3.0
 """Seconds that userspace is watched: an init that cannot run fails at once."""
 
@@ -28,7 +31,8 @@ SETTLE = 3.0
 class Target:
     """An image to boot and what the boot must show.
 
-    ``cdrom`` for an ISO, ``driver``: what QEMU calls its format, ``memory``: MiB that it takes.
+    ``cdrom`` for an ISO, ``driver``: what QEMU calls its format. The machine that it takes: ``memory`` in MiB,
+    ``cpu`` by QEMU's name, ``devices`` as arguments of QEMU.
     """
 
     image: Path
@@ -36,6 +40,8 @@ class Target:
     cdrom: bool = False
     driver: str = "raw"
     memory: int = DEFAULT_MEMORY
+    cpu: str = "qemu64"
+    devices: tuple[str, ...] = ()
 
 
 def target(path: Path, patterns: tuple[str, ...]) -> Target:
@@ -51,8 +57,10 @@ def target(path: Path, patterns: tuple[str, ...]) -> Target:
             raise InputError(
                 "has no disk image", source=str(path), expected="disk.img", remedy="run build-dom0 with --xen"
             )
+        memory, pvh = _layout(path / "layout.json")
         expected = Expectation(Stage.DOM0_BUILT, patterns, _layout_lines(path / "layout.txt"))
-        return Target(image, expected, memory=_memory(path / "layout.json"))
+        made = Target(image, expected, memory=memory)
+        return replace(made, cpu=PVH_CPU, devices=PVH_DEVICES) if pvh else made
     if not path.is_file():
         raise InputError("no such file or directory", source=str(path))
     expected = Expectation(patterns=patterns) if patterns else Expectation(Stage.USERSPACE, settle=SETTLE)
@@ -69,9 +77,11 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
 
 
 def _layout_lines(path: Path) -> tuple[str, ...]:
+    """Xen's lines of a layout, without the table that follows those of a PVH dom0."""
     from mbtool.source import read_file
 
-    return tuple(read_file(path, MAX_LAYOUT).decode("utf-8", "replace").splitlines())
+    lines = read_file(path, MAX_LAYOUT).decode("utf-8", "replace").splitlines()
+    return tuple(lines[: lines.index(PVH_TABLE)] if PVH_TABLE in lines else lines)
 
 
 def _format(path: Path) -> tuple[bool, str]:
@@ -84,13 +94,14 @@ def _format(path: Path) -> tuple[bool, str]:
         return source.read(0x8001, 5) == b"CD001", driver
 
 
-def _memory(path: Path) -> int:
-    """MiB that a machine needs for Xen to give dom0 all its pages: never less than DEFAULT_MEMORY."""
+def _layout(path: Path) -> tuple[int, bool]:
+    """MiB that a machine needs to give dom0 all its pages (at least DEFAULT_MEMORY); whether dom0 is PVH."""
     from mbtool.source import read_file
 
     try:
-        pages = json.loads(read_file(path, MAX_LAYOUT))["nr_pages"]
-        dom0 = int(pages) >> MIB_SHIFT - PAGE_SHIFT
+        layout = json.loads(read_file(path, MAX_LAYOUT))
+        dom0 = int(layout["nr_pages"]) >> MIB_SHIFT - PAGE_SHIFT
+        pvh = layout["mode"] == "pvh"
     except (ValueError, TypeError, KeyError) as error:
         raise InputError("is no layout that build-dom0 wrote", source=str(path)) from error
-    return max(DEFAULT_MEMORY, dom0 + XEN_MEMORY)
+    return max(DEFAULT_MEMORY, dom0 + XEN_MEMORY), pvh

@@ -70,7 +70,7 @@ def enough(console: str, expected: Expectation) -> bool:
         return True
     if _unseen(text, expected):
         return False
-    if expected.arrangement and not _arrangement_complete(text):
+    if expected.arrangement and not observe.complete(text):
         return False
     # With nothing asked for by name, a boot is watched until it ends by itself.
     return bool(expected.patterns or expected.stage) and stages.reached(text) >= expected.stage
@@ -124,7 +124,3 @@ def _count(number: int, noun: str) -> str:
 
 def _unseen(text: str, expected: Expectation) -> list[str]:
     return [pattern for pattern in expected.patterns if not re.search(pattern, text, re.MULTILINE)]
-
-
-def _arrangement_complete(text: str) -> bool:
-    return any(line.startswith(observe.LAST) for line in observe.arrangement(text))

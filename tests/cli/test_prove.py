@@ -25,7 +25,7 @@ def stage(tmp_path: Path):
     tools.mkdir()
     (tmp_path / "dom0").mkdir()
     (tmp_path / "dom0" / "layout.txt").write_text("".join(f"{line}\n" for line in LAYOUT))
-    (tmp_path / "dom0" / "layout.json").write_text('{"nr_pages": 1000}')
+    (tmp_path / "dom0" / "layout.json").write_text('{"nr_pages": 1000, "mode": "pv"}')
     for image in (tmp_path / "dom0" / "disk.img", tmp_path / "disk.img"):
         image.write_bytes(bytes(65536))
 
@@ -93,7 +93,7 @@ def test_text_names_what_differs(tmp_path: Path, stage) -> None:
 
 def test_a_large_dom0_gets_a_large_machine(tmp_path: Path, stage) -> None:
     env = stage(GOOD)
-    (tmp_path / "dom0" / "layout.json").write_text(f'{{"nr_pages": {4 << 18}}}')
+    (tmp_path / "dom0" / "layout.json").write_text(f'{{"nr_pages": {4 << 18}, "mode": "pv"}}')
     boot = json.loads(mbtool("prove", "--json", "dom0", cwd=tmp_path, env=env).stdout)["boots"][0]
     assert boot["memory"] == 4096 + 512
     boot = json.loads(mbtool("prove", "--json", "--memory", "700", "dom0", cwd=tmp_path, env=env).stdout)["boots"][
@@ -133,21 +133,25 @@ def test_a_damaged_layout_is_named(tmp_path: Path, stage) -> None:
 
 @pytest.mark.boot
 @pytest.mark.real
-def test_a_dom0_directory_is_proven_on_both_firmwares(tmp_path: Path, tool, xen_gz: Path) -> None:
+@pytest.mark.parametrize(("mode", "kernel"), [("pv", "pv-dom0/pv-dom0-mapped.elf"), ("pvh", "pvh/pvh.elf")])
+def test_a_dom0_directory_is_proven_on_both_firmwares(
+    tmp_path: Path, tool, xen_gz: Path, samples: Path, mode: str, kernel: str
+) -> None:
     """Real QEMU, SeaBIOS, OVMF and Xen: the plan's lines, all of them, as Xen prints them."""
     tool("qemu-system-x86_64")
-    kernel, initrd = ROOT / "samples/pv-dom0/pv-dom0-mapped.elf", ROOT / "samples/initrd/initrd.img"
     done = mbtool(
-        *("build-dom0", "--xen", xen_gz, "--kernel", kernel, "--initrd", initrd, "--xen-cmdline", "noreboot"),
+        *("build-dom0", "--mode", mode, "--xen", xen_gz, "--kernel", samples / kernel),
+        *("--initrd", samples / "initrd" / "initrd.img", "--dom0-mem", "128M"),
         *("--cmdline", "some  words", "-o", tmp_path / "dom0"),
     )
     assert done.returncode == 0, done.stderr
-    done = mbtool("prove", "--firmware", "both", "--json", "--expect", r"cmd_line=some  words$", tmp_path / "dom0")
+    words = r"cmd_line=some  words$" if mode == "pv" else r"some  words"
+    done = mbtool("prove", "--firmware", "both", "--json", "--expect", words, tmp_path / "dom0")
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
     assert [(boot["firmware"], boot["outcome"]) for boot in document["boots"]] == [
         ("bios", "proven"),
         ("uefi", "proven"),
-    ]
+    ], document
     for boot in document["boots"]:
         assert {difference["placed"] for difference in boot["differences"]} <= {True}

@@ -142,6 +142,42 @@ def test_a_line_too_few_or_too_many_moves_no_other():
     assert observe.differences(LINES, [LINES[0], extra, *LINES[1:]]) == [("", extra, False)]
 
 
+PVH = """\
+(XEN) Xen-e820 RAM map:\r
+(XEN)  [0000000000000000, 000000000009fbff] (usable)\r
+(XEN) *** Building a PVH Dom0 ***\r
+(XEN) Dom0 memory allocation stats:\r
+(XEN) order  0 allocations: 2\r
+(XEN) Dom0 memory map:\r
+(XEN)  [0000000000000000, 000000000009efff] (usable)\r
+(XEN)  [000000000009fc00, 000000000009ffff] (reserved)\r
+(XEN)  [0000000000100000, 0000000008060f25] (usable)\r
+"""
+PVH_END = "(XEN) WARNING: PVH is an experimental mode with limited functionality\r\n"
+
+
+def test_a_pvh_dom0s_lines_are_read_back():
+    console = stages.plain(PVH + PVH_END)
+    lines = [line.removeprefix("(XEN) ") for line in stages.plain(PVH).splitlines()]
+    assert observe.arrangement(console) == [lines[2], *lines[5:]]
+    assert not observe.complete(stages.plain(PVH))
+    assert observe.complete(console)
+
+
+def test_a_pvh_dom0s_map_may_lie_elsewhere_but_not_be_smaller():
+    observed = observe.arrangement(stages.plain(PVH + PVH_END))
+    moved = [line.replace("9efff] (usable)", "9ffff] (usable)") for line in observed if "reserved" not in line]
+    assert {difference.placed for difference in observe.differences(observed, moved)} == {True}
+    smaller = [line.replace("0000000008060f25", "0000000006060f25") for line in observed]
+    assert [difference.placed for difference in observe.differences(observed, smaller)] == [False]
+
+
+def test_a_line_that_is_not_whole_yet_is_none():
+    partial = HEAD + ARRANGEMENT[: ARRANGEMENT.index("ENTRY ADDRESS") + len("ENTRY ADDRESS: ffffffff83")]
+    assert not observe.complete(stages.plain(partial))
+    assert not enough(partial, Expectation(Stage.DOM0_BUILT, arrangement=LINES))
+
+
 def test_the_initrd_has_a_machine_address_and_a_virtual_one():
     planned = [observe.PHYSICAL, " Init. ramdisk: " + "0" * 16 + "->" + "0" * 12 + "1000"]
     planned += [observe.HEADINGS[1], planned[1]]
