@@ -6,6 +6,7 @@ Source: Linux, arch/x86/include/uapi/asm/bootparam.h and Documentation/arch/x86/
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from construct import Array, Bytes, ExprAdapter, Int8ul, Int32ul, Int64ul, Struct
@@ -123,10 +124,9 @@ def with_memory_map(params: BootParams, entries: tuple[E820Entry, ...]) -> BootP
 
 
 def _nested(layout: Layout[Any]) -> ExprAdapter:
-    """A structure within the page as its own value."""
-    return ExprAdapter(
-        Bytes(layout.size), lambda data, context: layout.parse(data), lambda value, context: layout.build(value)
-    )
+    """A structure within the page as its own value. Most are blank, and all blank ones are the same: remembered."""
+    parse, build = lru_cache(256)(layout.parse), lru_cache(256)(layout.build)
+    return ExprAdapter(Bytes(layout.size), lambda data, context: parse(data), lambda value, context: build(value))
 
 
 def _parse_header(data: bytes, context: object) -> SetupHeader:
