@@ -1,7 +1,7 @@
 """What a plan costs by itself, its files open and unpacked: milliseconds of this process, against a limit.
 
-A plan is made of the kernel's bytes each time: headers and notes are read, the layout is computed, the structure for
-the kernel is built. What is not in it: starting Python, unpacking the kernel, reading the initrd.
+A plan is made of the kernel's bytes each time: headers and notes are read, the layout is computed, the structure
+for the kernel is built. What is not in it: starting Python, unpacking the kernel, reading the initrd.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from mbtool.build.kernel import open_kernel
 from mbtool.formats import xen_dom_parms
@@ -73,9 +74,5 @@ def _plans() -> Iterator[tuple[str, Callable[[], object]]]:
         (Protocol.PVH, "pvh/pvh.elf"),
     ):
         kernel = BytesSource((ROOT / "samples" / sample).read_bytes(), sample)
-        yield (
-            f"{protocol}: {sample}",
-            lambda protocol=protocol, kernel=kernel: protocols.load_plan(
-                protocol, kernel, kernel.name, "x", [initrd], memory
-            ),
-        )
+        load = partial(protocols.load_plan, protocol, kernel, kernel.name, "x", [initrd], memory)
+        yield f"{protocol}: {sample}", load

@@ -1,4 +1,7 @@
-"""Structures of the start of day as they lie in dumps of memory, by the names that ``mbtool decode`` gives them."""
+"""Structures of the start of day as they lie in dumps of memory, by the names that ``mbtool decode`` gives them.
+
+Each is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mbtool.errors import MbtoolError
-from mbtool.formats import (
-    hvm_start_info,
-    linux_boot_params,
-    linux_boot_params_node,
-    linux_setup_data,
-    multiboot1_info,
-    multiboot2_info,
-    pv_start_info,
-)
 from mbtool.formats.memory import Memory
-from mbtool.formats.multiboot1_access import read_string
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.source import Source
 
@@ -35,6 +28,8 @@ def decode(kind: str, dump: Source, at: int, base: int | None) -> Node:
 
 
 def _start_info(dump: Source, at: int, base: int | None) -> Node:
+    from mbtool.formats import pv_start_info
+
     page = dump.part(at, pv_start_info.PAGE)
     try:
         return pv_start_info.inspect(page).at(at)
@@ -45,6 +40,8 @@ def _start_info(dump: Source, at: int, base: int | None) -> Node:
 
 
 def _hvm_start_info(dump: Source, at: int, base: int | None) -> Node:
+    from mbtool.formats import hvm_start_info
+
     node = hvm_start_info.inspect(dump, at=at, base=base)
     if base is None:
         return node
@@ -53,6 +50,8 @@ def _hvm_start_info(dump: Source, at: int, base: int | None) -> Node:
 
 
 def _boot_params(dump: Source, at: int, base: int | None) -> Node:
+    from mbtool.formats import linux_boot_params, linux_boot_params_node, linux_setup_data
+
     page = dump.exact(at, linux_boot_params.SIZE, "boot_params")
     node = linux_boot_params_node.node(page, source=dump.name).at(at)
     if base is None:
@@ -66,6 +65,8 @@ def _boot_params(dump: Source, at: int, base: int | None) -> Node:
 
 def _with_text(node: Node, memory: Memory, address: int, name: str) -> Node:
     """The tree with the text at a physical address as a field more; with a finding when it is not there."""
+    from mbtool.formats.multiboot1_access import read_string
+
     if not address:
         return node
     try:
@@ -77,11 +78,15 @@ def _with_text(node: Node, memory: Memory, address: int, name: str) -> Node:
 
 
 def _multiboot1(dump: Source, at: int, base: int | None) -> Node:
+    from mbtool.formats import multiboot1_info
+
     start = base or 0
     return multiboot1_info.inspect(dump, start, start + at)
 
 
 def _multiboot2(dump: Source, at: int, base: int | None) -> Node:
+    from mbtool.formats import multiboot2_info
+
     return multiboot2_info.inspect(dump, at)
 
 

@@ -1,19 +1,23 @@
-"""What a boot loader's plan looks like: outlines for Linux, Multiboot and PVH kernels."""
+"""What a boot loader's plan looks like: outlines for Linux, Multiboot and PVH kernels.
+
+Each protocol's structure is imported when one is shown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from mbtool.formats import hvm_start_info, linux_boot_params_node, multiboot1_info, multiboot2_info
 from mbtool.model import Node
 from mbtool.plan.e820 import E820Map
-from mbtool.plan.linux_boot import LinuxPlan
 from mbtool.plan.load import Load, LoadPlan, Part
 from mbtool.plan.memory import Range
 from mbtool.plan.outline import EntryState, Outline, Region, Use, physical
 from mbtool.source import BytesSource
+
+if TYPE_CHECKING:
+    from mbtool.plan.linux_boot import LinuxPlan
 
 ANY_PC = "any PC: RAM from 1 MiB on; the loader fills in the memory map and its sizes"
 LOADERS_FIELDS = frozenset(
@@ -38,6 +42,8 @@ FLAT = {"cs": 0x10, "ds": 0x18, "es": 0x18, "ss": 0x18}
 
 def of_linux(plan: LinuxPlan, memory: E820Map | None) -> Outline:
     """A Linux kernel: boot_params as structure, all three entries as far as the kernel has them."""
+    from mbtool.formats import linux_boot_params_node
+
     carried = plan.load_plan
     kernel = plan.kernel
     state = carried.registers
@@ -70,7 +76,7 @@ def of_load(plan: LoadPlan, kernel: str, memory: E820Map | None) -> Outline:
         f"{_base(kernel)}, {titles[plan.protocol]}",
         (physical("physical memory", _regions(plan, kernel, "zeros"), memory),),
         (EntryState("32-bit", {"eip": state.eip, "eax": state.eax, "ebx": state.ebx}),),
-        _without_blanks(_INFORMATION[plan.protocol](content_at(plan, state.ebx), state.ebx)),
+        _without_blanks(_information(plan)),
         memory,
         assumptions=() if memory else (ANY_PC,),
     )
@@ -134,20 +140,18 @@ def _base(name: str) -> str:
     return PurePath(name).name or name
 
 
-def _multiboot2(content: bytes, address: int) -> Node:
-    return multiboot2_info.inspect(BytesSource(content))
+def _information(plan: LoadPlan) -> Node:
+    """The boot information where ebx points, as a tree."""
+    address = plan.registers.ebx
+    content = BytesSource(content_at(plan, address))
+    if plan.protocol == "multiboot1":
+        from mbtool.formats import multiboot1_info
 
+        return multiboot1_info.inspect(content, address)
+    if plan.protocol == "multiboot2":
+        from mbtool.formats import multiboot2_info
 
-def _multiboot1(content: bytes, address: int) -> Node:
-    return multiboot1_info.inspect(BytesSource(content), address)
+        return multiboot2_info.inspect(content)
+    from mbtool.formats import hvm_start_info
 
-
-def _pvh(content: bytes, address: int) -> Node:
-    return hvm_start_info.inspect(BytesSource(content), base=address)
-
-
-_INFORMATION: dict[str, Callable[[bytes, int], Node]] = {
-    "multiboot1": _multiboot1,
-    "multiboot2": _multiboot2,
-    "pvh": _pvh,
-}
+    return hvm_start_info.inspect(content, base=address)
