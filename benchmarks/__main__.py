@@ -1,4 +1,4 @@
-"""``python -m benchmarks [GROUP …]``: mbtool beside its peers on Debian's images, as ratios of medians; plans alone.
+"""``python -m benchmarks [GROUP …]``: mbtool beside its peers on Debian's images, as ratios; plans by themselves.
 
 Groups: plan, inspect, disk, boot; all without an argument. Needs the real images (``make real``), the programs of
 ``tests/system-packages``, and for disk 5 GiB of room for temporary files; virt-firmware's pe-inspect is compared

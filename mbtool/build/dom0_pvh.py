@@ -20,7 +20,6 @@ from mbtool.build.dom0 import (
     kernel_string,
     refuse_other_mode,
 )
-from mbtool.build.layout import hex_json, range_json
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import InputError
 from mbtool.plan import cmdline, e820_text, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
@@ -31,7 +30,7 @@ from mbtool.plan.pvh_versions import rules
 from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
-from mbtool.render.json import finding_json, node_json
+from mbtool.render.json import finding_json, hex_json, node_json, range_json
 from mbtool.source import Budget, Source, read_file
 
 

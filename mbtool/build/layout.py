@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from mbtool.formats import pv_start_info
-from mbtool.model import Hex
-from mbtool.plan.memory import PAGE, TOP, Range
+from mbtool.plan.memory import PAGE, Range
 from mbtool.plan.pv_dom0 import Plan, start_info_page
-from mbtool.render.json import finding_json, node_json, value_json
+from mbtool.render.json import finding_json, hex_json, node_json, range_json
 from mbtool.source import BytesSource
 
 
@@ -48,16 +47,6 @@ def layout_json(plan: Plan, assumptions: Iterable[str]) -> dict[str, Any]:
         "assumptions": list(assumptions),
         "findings": [finding_json(finding) for finding in plan.findings],
     }
-
-
-def hex_json(value: int) -> Any:
-    """An address or mask."""
-    return value_json(Hex(value))
-
-
-def range_json(span: Range) -> dict[str, Any]:
-    """Start, end and size in bytes."""
-    return {"start": hex_json(span.start), "end": hex_json(span.end % TOP), "size": span.size}
 
 
 def _pfns(first: int, count: int) -> dict[str, int]:

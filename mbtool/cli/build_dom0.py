@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mbtool.cli import dom0_options as options
 from mbtool.errors import InputError
 
 if TYPE_CHECKING:
     from mbtool.model import Finding
 
 
-class ModeChoice(StrEnum):
-    """``mbtool.plan.xen_options.Mode``, known before anything of the builder is."""
-
-    PV = "pv"
-    PVH = "pvh"
-
-
 def build_dom0(
-    kernel: Annotated[
-        Path, typer.Option("--kernel", metavar="FILE", help="dom0's kernel: a bzImage or an ELF file.")
-    ],
+    kernel: options.Kernel,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory to write.")],
-    mode: Annotated[
-        ModeChoice | None, typer.Option(help="The kind of domain (default: by dom0= in --xen-cmdline, else pv).")
-    ] = None,
-    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
-    dom0_mem: Annotated[
-        str | None,
-        typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, min:1G,50%, …"),
-    ] = None,
-    host_mem: Annotated[
-        str | None,
-        typer.Option(
-            "--host-mem",
-            metavar="SIZE",
-            help="The host's RAM (64G), of which dom0_mem may take a part or the rest.",
-        ),
-    ] = None,
-    cmdline: Annotated[str | None, typer.Option("--cmdline", metavar="TEXT", help="dom0's command line.")] = None,
-    xen_cmdline: Annotated[str, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")] = "",
+    mode: options.Mode = None,
+    initrd: options.Initrd = None,
+    dom0_mem: options.Dom0Mem = None,
+    host_mem: options.HostMem = None,
+    cmdline: options.Cmdline = None,
+    xen_cmdline: options.XenCmdline = "",
     xen: Annotated[
         Path | None, typer.Option("--xen", metavar="FILE", help="The Xen image: its version, and for the disk.")
     ] = None,
@@ -52,26 +31,10 @@ def build_dom0(
         typer.Option("--xen-efi", metavar="FILE", help="Xen for UEFI, for the disk (default: found beside --xen)."),
     ] = None,
     no_disk: Annotated[bool, typer.Option("--no-disk", help="Write no disk.img, also with --xen.")] = False,
-    xen_version: Annotated[
-        str | None,
-        typer.Option("--xen-version", metavar="VERSION", help="The version instead (default: the newest known)."),
-    ] = None,
-    alloc_base: Annotated[
-        str | None,
-        typer.Option(
-            "--alloc-base", metavar="ADDRESS", help="Machine address of dom0's memory (default: from 0x30000000)."
-        ),
-    ] = None,
-    initrd_base: Annotated[
-        str | None,
-        typer.Option(
-            "--initrd-base", metavar="ADDRESS", help="Machine address of the initrd (default: ends at 0x3fa00000)."
-        ),
-    ] = None,
-    nr_pages: Annotated[
-        int | None,
-        typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
-    ] = None,
+    xen_version: options.XenVersion = None,
+    alloc_base: options.AllocBase = None,
+    initrd_base: options.InitrdBase = None,
+    nr_pages: options.NrPages = None,
     e820: Annotated[
         str | None,
         typer.Option(
@@ -80,19 +43,11 @@ def build_dom0(
             help="PVH: the machine, by its Xen or Linux boot log, its memory map, or a name (qemu-q35:1024M).",
         ),
     ] = None,
-    vcpus: Annotated[
-        int | None, typer.Option("--vcpus", min=1, metavar="N", help="PVH: the machine's processors.")
-    ] = None,
-    initrd_cmdline: Annotated[
-        str, typer.Option("--initrd-cmdline", metavar="TEXT", help="PVH: the initrd's own string.")
-    ] = "",
+    vcpus: options.Vcpus = None,
+    initrd_cmdline: options.InitrdCmdline = "",
     force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
-    max_output: Annotated[
-        int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that the kernel may unpack to.")
-    ] = 2048,
-    max_ratio: Annotated[
-        int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
-    ] = 400,
+    max_output: options.MaxOutput = 2048,
+    max_ratio: options.MaxRatio = 400,
 ) -> None:
     """Write what dom0 finds at its first instruction under Xen: start_info, page tables, P2M, and the layout.
 
@@ -132,8 +87,8 @@ def build_dom0(
         xen_efi=xen_efi,
         disk=xen is not None and not no_disk,
         xen_version=xen_version,
-        alloc_base=address("--alloc-base", alloc_base),
-        initrd_base=address("--initrd-base", initrd_base),
+        alloc_base=options.address("--alloc-base", alloc_base),
+        initrd_base=options.address("--initrd-base", initrd_base),
         nr_pages=nr_pages,
         host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
         limits=Limits(max_output * MIB, max_ratio),
@@ -158,13 +113,3 @@ def _found(finding: Finding) -> str:
     words = [f"expected {finding.expected}"] if finding.expected else []
     words += [f"found {finding.found}"] if finding.found else []
     return f"; {', '.join(words)}" if words else ""
-
-
-def address(option: str, text: str | None) -> int | None:
-    """The number that an option gives, None when it is not given; InputError for what is none."""
-    if text is None:
-        return None
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise InputError(f"{option}: {text!r} is no address", expected="something like 0x30000000") from None

@@ -66,7 +66,7 @@ def decode(
       mbtool decode multiboot1-info memory.bin --at 0x9500
       mbtool decode multiboot2-info info.bin --json | jq '.structure.children[].fields.type.meaning'
     """
-    from mbtool.cli.build_dom0 import address
+    from mbtool.cli.dom0_options import address
     from mbtool.errors import InputError
     from mbtool.source import open_file, open_stdin
 

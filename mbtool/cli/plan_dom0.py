@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mbtool.cli.build_dom0 import ModeChoice
+from mbtool.cli import dom0_options as options
 from mbtool.cli.plan_report import E820, Force, Json, Svg
 
 if TYPE_CHECKING:
@@ -18,55 +18,28 @@ if TYPE_CHECKING:
 
 
 def plan_dom0(
-    kernel: Annotated[
-        Path, typer.Option("--kernel", metavar="FILE", help="dom0's kernel: a bzImage or an ELF file.")
-    ],
-    mode: Annotated[
-        ModeChoice | None, typer.Option(help="The kind of domain (default: by dom0= in --xen-cmdline, else pv).")
-    ] = None,
-    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
-    dom0_mem: Annotated[
-        str | None, typer.Option("--dom0-mem", metavar="AMOUNT", help="Xen's dom0_mem=: 2G, 1G,max:2G, …")
-    ] = None,
-    cmdline: Annotated[str | None, typer.Option("--cmdline", metavar="TEXT", help="dom0's command line.")] = None,
-    xen_cmdline: Annotated[str, typer.Option("--xen-cmdline", metavar="TEXT", help="Xen's command line.")] = "",
+    kernel: options.Kernel,
+    mode: options.Mode = None,
+    initrd: options.Initrd = None,
+    dom0_mem: options.Dom0Mem = None,
+    host_mem: options.HostMem = None,
+    cmdline: options.Cmdline = None,
+    xen_cmdline: options.XenCmdline = "",
     xen: Annotated[
         Path | None, typer.Option("--xen", metavar="FILE", help="The Xen image, to plan for its version.")
     ] = None,
-    xen_version: Annotated[
-        str | None,
-        typer.Option("--xen-version", metavar="VERSION", help="The version instead (default: the newest known)."),
-    ] = None,
-    alloc_base: Annotated[
-        str | None, typer.Option("--alloc-base", metavar="ADDRESS", help="Machine address of dom0's memory.")
-    ] = None,
-    initrd_base: Annotated[
-        str | None, typer.Option("--initrd-base", metavar="ADDRESS", help="Machine address of the initrd.")
-    ] = None,
-    nr_pages: Annotated[
-        int | None,
-        typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
-    ] = None,
-    host_mem: Annotated[
-        str | None,
-        typer.Option("--host-mem", metavar="SIZE", help="The host's RAM, as Xen prints it (default: by --e820)."),
-    ] = None,
+    xen_version: options.XenVersion = None,
+    alloc_base: options.AllocBase = None,
+    initrd_base: options.InitrdBase = None,
+    nr_pages: options.NrPages = None,
     e820: E820 = None,
-    vcpus: Annotated[
-        int | None, typer.Option("--vcpus", min=1, metavar="N", help="PVH: the machine's processors.")
-    ] = None,
-    initrd_cmdline: Annotated[
-        str, typer.Option("--initrd-cmdline", metavar="TEXT", help="PVH: the initrd's own string.")
-    ] = "",
+    vcpus: options.Vcpus = None,
+    initrd_cmdline: options.InitrdCmdline = "",
     svg: Svg = None,
     json: Json = False,
     force: Force = False,
-    max_output: Annotated[
-        int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that the kernel may unpack to.")
-    ] = 2048,
-    max_ratio: Annotated[
-        int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
-    ] = 400,
+    max_output: options.MaxOutput = 2048,
+    max_ratio: options.MaxRatio = 400,
 ) -> None:
     """Plan what Xen builds for dom0: Xen's own lines first, then its virtual and the machine's memory.
 
@@ -85,7 +58,6 @@ def plan_dom0(
     from contextlib import ExitStack
 
     from mbtool.build import dom0
-    from mbtool.cli.build_dom0 import address
     from mbtool.cli.plan_report import show
     from mbtool.plan.dom0_mem import size
     from mbtool.plan.xen_options import Mode
@@ -103,8 +75,8 @@ def plan_dom0(
         xen_cmdline=xen_cmdline,
         xen=xen,
         xen_version=xen_version,
-        alloc_base=address("--alloc-base", alloc_base),
-        initrd_base=address("--initrd-base", initrd_base),
+        alloc_base=options.address("--alloc-base", alloc_base),
+        initrd_base=options.address("--initrd-base", initrd_base),
         nr_pages=nr_pages,
         host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
         limits=Limits(max_output * MIB, max_ratio),

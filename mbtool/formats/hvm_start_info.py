@@ -134,35 +134,37 @@ def reject(source: Source) -> str:
 def inspect(source: Source, context: object = None, *, at: int = 0, base: int | None = None) -> Node:
     """The structure at offset ``at`` of a memory dump whose first byte has physical address ``base``.
 
-    With ``base`` the modules and the memory map that lie in the dump are shown as children. FormatError when it
-    is no hvm_start_info or cut short.
+    With ``base`` the node stands for the whole dump, and the modules and the memory map that lie in it are its
+    children, placed by their offset in the dump. FormatError when it is no hvm_start_info or cut short.
     """
     head = source.read(at, size_of(1))
     info, memmap = parse(head)
-    fields = HVM_START_INFO.fields(head)
+    start = 0 if base is None else at
+    fields = HVM_START_INFO.fields(head, base=start)
+    if memmap is not None:
+        fields += MEMMAP_POINTER.fields(head, HVM_START_INFO.size, base=start)
+    if base is None:
+        return Node("hvm-start-info", at, size_of(info.version), fields)
     children: list[Node] = []
     findings: list[Finding] = []
+    tables: list[tuple[str, Layout[Any], int, int]] = [
+        ("hvm-module", MODLIST_ENTRY, info.modlist_paddr, info.nr_modules)
+    ]
     if memmap is not None:
-        fields += MEMMAP_POINTER.fields(head, HVM_START_INFO.size)
-    if base is not None:
-        tables: list[tuple[str, Layout[Any], int, int]] = [
-            ("hvm-module", MODLIST_ENTRY, info.modlist_paddr, info.nr_modules)
-        ]
-        if memmap is not None:
-            tables.append(("hvm-memmap-entry", MEMMAP_ENTRY, memmap.memmap_paddr, memmap.memmap_entries))
-        for kind, layout, paddr, count in tables:
-            nodes, missing = _table(source, kind, layout, paddr - base, count)
-            children += [node.at(node.offset - at) for node in nodes]
-            if missing:
-                findings.append(
-                    Finding(
-                        "HVM-START-INFO-TABLE",
-                        Severity.ERROR,
-                        f"{missing} of {count} {kind} entries lie outside the memory given",
-                        found=f"table at {paddr:#x}",
-                    )
+        tables.append(("hvm-memmap-entry", MEMMAP_ENTRY, memmap.memmap_paddr, memmap.memmap_entries))
+    for kind, layout, paddr, count in tables:
+        nodes, missing = _table(source, kind, layout, paddr - base, count)
+        children += nodes
+        if missing:
+            findings.append(
+                Finding(
+                    "HVM-START-INFO-TABLE",
+                    Severity.ERROR,
+                    f"{missing} of {count} {kind} entries lie outside the memory given",
+                    found=f"table at {paddr:#x}",
                 )
-    return Node("hvm-start-info", at, size_of(info.version), fields, tuple(children), tuple(findings))
+            )
+    return Node("hvm-start-info", 0, source.size, fields, tuple(children), tuple(findings))
 
 
 def _table(source: Source, kind: str, layout: Layout[Any], offset: int, count: int) -> tuple[list[Node], int]:

@@ -32,7 +32,7 @@ def of_pv_dom0(plan: Plan, title: str, memory: E820Map | None = None, assumption
             AddressSpace("dom0's virtual memory", virtual, ground_of_virtual, "not mapped"),
             physical("machine memory", tuple(machine), memory),
         ),
-        (EntryState("64-bit", plan.registers),),
+        (EntryState(f"{plan.width.bits}-bit", plan.registers),),
         pv_start_info.inspect(BytesSource(start_info_page(plan))),
         memory,
         arrangement.lines(plan),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbtool.errors import MbtoolError
 from mbtool.model import Field, Finding, Hex, Node, Value
+
+if TYPE_CHECKING:
+    from mbtool.plan.memory import Range
 
 
 def node_json(node: Node) -> dict[str, Any]:
@@ -71,6 +74,16 @@ def value_json(value: Value) -> Any:
             return [value_json(item) for item in value]
         case _:
             return value
+
+
+def hex_json(value: int) -> str:
+    """An address or mask."""
+    return f"{value:#x}"
+
+
+def range_json(span: Range) -> dict[str, Any]:
+    """Start, end (0x0 for 2^64) and size in bytes of a half-open range."""
+    return {"start": hex_json(span.start), "end": hex_json(span.end % (1 << 64)), "size": span.size}
 
 
 def dumps(document: Any, *, pretty: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mbtool.plan.memory import PAGE, TOP, Range
 from mbtool.plan.page_table_dump import FRAME, Mapped, Walk, flag_names
-from mbtool.render.outline_json import range_json
+from mbtool.render.json import range_json
 from mbtool.render.style import Style, human_size
 
 

@@ -226,7 +226,7 @@ def test_dom0_says_what_build_dom0_writes(samples: Path, tmp_path: Path) -> None
     assert text.startswith((tmp_path / "dom0/layout.txt").read_text())
 
 
-def test_pvh_dom0_says_what_build_dom0_writes(samples: Path, tmp_path: Path) -> None:
+def test_a_pvh_dom0_says_what_build_dom0_writes(samples: Path, tmp_path: Path) -> None:
     options: list[str | Path] = ["--mode", "pvh", "--kernel", samples / "pvh/pvh.elf", "--vcpus", "2"]
     options += ["--initrd", samples / "initrd/initrd.img", "--dom0-mem", "64M", "--e820", "qemu-q35:512M"]
     assert mbtool("build-dom0", *options, "-o", tmp_path / "dom0").returncode == 0

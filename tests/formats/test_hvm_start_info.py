@@ -72,8 +72,11 @@ def test_node_with_tables() -> None:
 def test_node_inside_a_dump() -> None:
     dump = bytes(0x1000) + VERSION_1
     node = hvm.inspect(BytesSource(dump), at=0x1000, base=BASE - 0x1000)
-    assert node.offset == 0x1000
-    assert [child.offset for child in node.children] == [0x40, 0x60, 0x78]
+    assert (node.offset, node.size) == (0, len(dump))  # it stands for the dump, where its tables lie too
+    assert next(field.offset for field in node.fields if field.name == "memmap_paddr") == 0x1028
+    assert [child.offset for child in node.children] == [0x1040, 0x1060, 0x1078]
+    alone = hvm.inspect(BytesSource(dump), at=0x1000)
+    assert (alone.offset, alone.size, alone.fields[0].offset) == (0x1000, 56, 0)
 
 
 @pytest.mark.parametrize("field", ["nr_modules", "memmap_entries"])
