@@ -266,6 +266,15 @@ def test_pictures_are_whole_and_overwrite_nothing(vmlinuz: Path, tmp_path: Path)
     assert picture.read_bytes() == first
 
 
+def test_the_picture_in_the_readme_is_what_is_drawn(samples: Path, tmp_path: Path) -> None:
+    files: list[str | Path] = ["--kernel", samples / "pv-dom0/pv-dom0-mapped.elf"]
+    files += ["--initrd", samples / "initrd/initrd.img"]
+    drawn = tmp_path / "dom0.svg"
+    made = mbtool("plan", "dom0", *files, "--dom0-mem", "64M", "--xen-version", "4.17", "--svg", drawn)
+    assert made.returncode == 0
+    assert drawn.read_bytes() == (samples.parent / "docs/dom0.svg").read_bytes()
+
+
 def test_pictures_are_drawn_by_a_renderer(vmlinuz: Path, tmp_path: Path, tool: Any) -> None:
     picture = tmp_path / "map.svg"
     assert (
