@@ -141,7 +141,11 @@ def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd
     mem = dom0_mem.parse(texts)
     if request.nr_pages is not None:
         return Dom0Pages(request.nr_pages, option=exactly(request.nr_pages))
-    host = None if request.host_mem is None else Host(request.host_mem)
+    host = (
+        None
+        if request.host_mem is None
+        else Host(request.host_mem, pv32=hypervisor.config is not None and hypervisor.pv32)
+    )
     return decide(mem, host, parms, initrd_len)
 
 

@@ -2,12 +2,12 @@
 
 Xen counts what its heap has free and what the boot modules occupy (``avail`` in xen/arch/x86/dom0_build.c,
 ``dom0_compute_nr_pages``). Missing from the RAM are: a table of 32 bytes for each page of RAM
-(xen/arch/x86/mm.c, ``init_frametable``), one of 8 bytes in steps of 2 MiB (x86_64/mm.c, ``paging_init``), a page of
-page tables for each GiB, and what Xen itself takes for its image and for each CPU.
+(xen/arch/x86/mm.c, ``init_frametable``), one of 8 bytes in steps of 2 MiB (x86_64/mm.c, ``paging_init``) and for
+32-bit guests another of 4, a page of page tables for each GiB, and what Xen takes for its image and each CPU.
 
 Recorded from Debian's Xen 4.17 on QEMU machines (q35, 256 MiB to 12 GiB): with the RAM that Xen prints
-(``System RAM:``) this is right to two pages. Xen itself takes some MiB more or less in other builds and on other
-machines; an IOMMU takes more.
+(``System RAM:``) this is right to three pages, for 4.22.0 built with CONFIG_PV32 to 40. Xen itself takes some MiB
+more or less in other builds and on other machines; an IOMMU takes more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mbtool.plan.memory import PAGE, pages_of, up
 from mbtool.record import record
 
 FRAME_TABLE_ENTRY = 32
-M2P_ENTRY = 8
+M2P_ENTRY, COMPAT_M2P_ENTRY = 8, 4
 M2P_STEP = 2 << 20
 GIB = 1 << 30
 XEN_PAGES = 937
@@ -28,16 +28,22 @@ CPU_PAGES = 32
 
 @record
 class Host:
-    """``ram``: bytes of usable memory, as Xen prints them; ``cpus``: how many dom0 gets too."""
+    """``ram``: bytes of usable memory, as Xen prints them; ``cpus``: how many dom0 gets too.
+
+    ``pv32``: Xen is built for 32-bit PV guests.
+    """
 
     ram: int
     cpus: int = 1
+    pv32: bool = False
 
     @property
     def avail(self) -> int:
         """Pages that can be dom0's. Raises InputError when Xen would take everything."""
         pages = self.ram // PAGE
         tables = pages_of(pages * FRAME_TABLE_ENTRY) + up(pages * M2P_ENTRY, M2P_STEP) // PAGE + -(-self.ram // GIB)
+        if self.pv32:
+            tables += up(pages * COMPAT_M2P_ENTRY, M2P_STEP) // PAGE
         avail = pages - tables - XEN_PAGES - CPU_PAGES * (self.cpus - 1)
         if avail <= 0:
             raise InputError(
