@@ -11,10 +11,10 @@ from pathlib import Path
 
 from mbtool.build import disk_format
 from mbtool.build.device import open_device
-from mbtool.build.disk_manifest import dump
+from mbtool.build.disk_manifest import boot_set, dump, load
 from mbtool.build.output import open_output, writable_target, write_file
 from mbtool.disk.boot_set import BootSet, complete, firmware, request
-from mbtool.disk.content import file_content
+from mbtool.disk.content import FileSlice, file_content
 from mbtool.disk.copying import copy_content
 from mbtool.disk.image import DiskPlan, Progress, plan_disk, write_disk
 from mbtool.errors import InputError, MbtoolError
@@ -57,14 +57,15 @@ def build_disk(
     plan = plan_disk(wanted)
     description = Path(f"{output}.toml")
     for target in (output, description):
-        writable_target(target, force=force)
+        _refuse_input(boot, writable_target(target, force=force))
     text = dump(boot, description.parent)
     with open_output(output, force=force) as fd:
         _write(plan, boot, fd, output, progress)
         if verify:
             _verify(boot, fd, output, progress)
             notes.append("built twice, with the same bytes both times")
-        write_file(description, text.encode(), force=True)
+        if not _says(description, text, boot.mtime):
+            write_file(description, text.encode(), force=True)
     return _built(output, plan, notes, description)
 
 
@@ -84,6 +85,25 @@ def write_device(boot: BootSet, device: Path, progress: Progress = lambda done, 
     except OSError as error:
         raise InputError(f"cannot write: {error.strerror}", source=str(device)) from error
     return _built(device, plan, notes)
+
+
+def _refuse_input(boot: BootSet, target: Path) -> None:
+    """An input must not be replaced by what is made of it, whatever is forced."""
+    inputs = [boot.kernel, boot.initrd, boot.xen, boot.xen_efi, boot.efi_stub, boot.os_release]
+    inputs += [module.path for module in boot.modules] + [path for _, path in boot.files]
+    inputs += [part.content.path for part in boot.partitions if isinstance(part.content, FileSlice)]
+    for entry in boot.entries:
+        inputs += [entry.kernel, entry.initrd, entry.xen, *(path for path, _ in entry.modules)]
+    if target.exists() and any(path.exists() and path.samefile(target) for path in inputs if path is not None):
+        raise InputError("is one of the inputs", source=str(target), remedy="choose another output")
+
+
+def _says(description: Path, text: str, mtime: int) -> bool:
+    """Whether a description is there that says the same: its comments are someone's."""
+    try:
+        return dump(boot_set(load(description), {}, mtime), description.parent) == text
+    except MbtoolError:
+        return False
 
 
 def _built(path: Path, plan: DiskPlan, notes: Sequence[str], description: Path | None = None) -> BuiltDisk:

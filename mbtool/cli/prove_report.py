@@ -43,7 +43,9 @@ def conduct(path: Path, what: Target, machines: Sequence[Machine], timeout: floa
     """
     for report in (reports.log, reports.junit):
         if report is not None:
-            writable_target(report, force=True)  # better now than after the boot
+            target = writable_target(report, force=True)  # better now than after the boot
+            if target.exists() and target.samefile(what.image):
+                raise InputError("is what is to be proven", source=str(report), remedy="choose another file")
     proofs: list[Proof] = []
     console: list[str] = []
     try:

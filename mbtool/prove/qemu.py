@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
@@ -142,6 +143,15 @@ def drive_arguments(image: Path, bus: str, driver: str = "raw") -> list[str]:
     return ["-drive", drive, *device]
 
 
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when its parent is no more, even if that was killed (prctl(2))."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @contextmanager
 def _command(machine: Machine, what: list[str]) -> Iterator[tuple[list[str], Path]]:
     """The whole command line, and the directory that holds what belongs to this run alone."""
@@ -193,6 +203,7 @@ def boot(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         ) as process:
             try:
                 with _Events(work / "qmp") as events:

@@ -135,3 +135,23 @@ def test_an_older_image_needs_force(tmp_path: Path) -> None:
     )
     done = mbtool("build-disk", "--kernel", KERNEL, "--cmdline", "x", "--force", "-o", "disk.img", cwd=tmp_path)
     assert done.returncode == 0
+
+
+def test_an_input_is_never_replaced(tmp_path: Path) -> None:
+    for name in ("kernel", "disk.img.toml"):
+        (tmp_path / name).write_bytes(KERNEL.read_bytes())
+    (tmp_path / "link").symlink_to("kernel")
+    for arguments in (["--kernel", "kernel", "-o", "link"], ["--kernel", "disk.img.toml", "-o", "disk.img"]):
+        done = mbtool("build-disk", "--force", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("is one of the inputs")) == (2, 1)
+        assert (tmp_path / arguments[1]).read_bytes() == KERNEL.read_bytes()
+
+
+def test_a_description_that_says_the_same_is_left_alone(tmp_path: Path) -> None:
+    description = tmp_path / "disk.img.toml"
+    description.write_text(f"# my own words\n[boot]\nkernel = '{KERNEL}'\n")
+    done = mbtool("build-disk", description, "--force", "-o", tmp_path / "disk.img")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert description.read_text().startswith("# my own words")
+    assert mbtool("build-disk", description, "--label", "X", "--force", "-o", tmp_path / "disk.img").returncode == 0
+    assert 'label = "X"' in description.read_text()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -107,6 +111,7 @@ def test_a_large_dom0_gets_a_large_machine(tmp_path: Path, stage) -> None:
     [
         ["--expect", "(", "disk.img"],
         ["--log", "absent/console.txt", "disk.img"],
+        ["--log", "disk.img", "disk.img"],
         ["--junit", "/dev/null", "disk.img"],
         ["absent.img"],
         ["bin"],
@@ -120,6 +125,30 @@ def test_a_large_dom0_gets_a_large_machine(tmp_path: Path, stage) -> None:
 def test_unusable_arguments_boot_nothing(tmp_path: Path, stage, arguments: list[str]) -> None:
     done = mbtool("prove", *arguments, cwd=tmp_path, env=stage(GOOD))
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_qemu_ends_with_the_program_and_the_log_is_kept(tmp_path: Path, stage, sent: signal.Signals) -> None:
+    env = {**stage(""), "PYTHONPATH": str(ROOT)}
+    script = f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho 'Linux version 6'\nexec sleep 60\n"
+    (tmp_path / "bin" / "qemu-system-x86_64").write_text(script)
+    command = [sys.executable, "-m", "mbtool", "prove", "--accel", "tcg", "--log", "console.txt", "disk.img"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    qemu = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    time.sleep(0.5)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert b"Traceback" not in errors
+    while qemu.exists() and ") Z " not in qemu.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if sent != signal.SIGKILL:
+        assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[sent]
+        assert "Linux version 6" in (tmp_path / "console.txt").read_text()
 
 
 def test_a_damaged_layout_is_named(tmp_path: Path, stage) -> None:
