@@ -84,7 +84,8 @@ class Node:
     """A part of an image: ``size`` bytes at ``offset`` in its parent's content.
 
     The content of a compression node (kinds in ``STREAM_KINDS``) is the decompressed stream, so its children's
-    offsets are in that stream; any other node's content is its own bytes.
+    offsets are in that stream; that of a hypervisor's image (``VIRTUAL_DISK_KINDS``) is the disk. Any other node's
+    content is its own bytes.
     """
 
     kind: str
@@ -122,3 +123,7 @@ class Node:
 
 STREAM_KINDS = frozenset({"gzip", "xz", "lzma", "bzip2", "lzo", "lz4", "zstd"})
 """Kinds whose children live in the decompressed stream."""
+VIRTUAL_DISK_KINDS = frozenset({"qcow2", "vhd", "vmdk"})
+"""Kinds whose children live in the disk that the image stands for."""
+OTHER_CONTENT = STREAM_KINDS | VIRTUAL_DISK_KINDS
+"""Kinds whose children's offsets are not in the node's own bytes."""

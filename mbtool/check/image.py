@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from mbtool.model import STREAM_KINDS, Node
+from mbtool.model import OTHER_CONTENT, STREAM_KINDS, Node
 from mbtool.record import record
 from mbtool.source import Limits, Source
 
@@ -65,4 +65,4 @@ def _places(node: Node, above: str, base: int) -> Iterator[Place]:
     start = base + node.offset
     yield Place(node, path, start)
     for child in node.children:
-        yield from _places(child, path, 0 if node.kind in STREAM_KINDS else start)
+        yield from _places(child, path, 0 if node.kind in OTHER_CONTENT else start)

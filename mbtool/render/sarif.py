@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from mbtool import __version__
 from mbtool.check.report import Problem
-from mbtool.model import STREAM_KINDS, Severity
+from mbtool.model import OTHER_CONTENT, Severity
 
 VERSION = "2.1.0"
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -70,7 +70,7 @@ def _location(problem: Problem) -> dict[str, Any]:
     location: dict[str, Any] = {}
     if not evidence.file.endswith("command line"):
         physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(evidence.file)}}
-        if evidence.offset is not None and not STREAM_KINDS & set(evidence.node.split("/")[:-1]):
+        if evidence.offset is not None and not OTHER_CONTENT & set(evidence.node.split("/")[:-1]):
             physical["region"] = {"byteOffset": evidence.offset, "byteLength": 1}
         location["physicalLocation"] = physical
     name = "/".join(part for part in (evidence.node, evidence.field) if part) or evidence.file
