@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from mbtool.build.exchange import exchange
 from mbtool.errors import InputError
 from mbtool.record import record
 
@@ -96,25 +97,27 @@ class OutputDirectory:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _commit(self) -> None:
-        old = _beside(self._path)
-        replaced = False
         try:
             self._check()
             _flush_directory(self._work)
-            if self._path.exists():
-                self._path.rename(old)
-                replaced = True
-            try:
+            if not self._path.exists():
                 self._work.rename(self._path)
-            except BaseException:
-                if replaced:
-                    old.rename(self._path)
-                raise
+            elif not exchange(self._work, self._path):  # then the work directory is the older set, and goes
+                self._replace()
             _flush_directory(self._path.parent)
         except OSError as error:
             raise _cannot(self._path, error) from error
-        if replaced:
-            shutil.rmtree(old, ignore_errors=True)
+
+    def _replace(self) -> None:
+        """The new set in place of the older one, in two steps: killed between them, the older has another name."""
+        old = _beside(self._path)
+        self._path.rename(old)
+        try:
+            self._work.rename(self._path)
+        except BaseException:
+            old.rename(self._path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Written:

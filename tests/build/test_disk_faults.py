@@ -141,6 +141,33 @@ def test_killed_at_any_moment(command: list[str], older: Path) -> None:
     assert len(digests) > 3
 
 
+def test_a_set_killed_at_any_moment(samples: Path, tmp_path: Path) -> None:
+    """What build-dom0 writes is there whole at every moment: the older set or the new one."""
+    out = tmp_path / "dom0"
+    kernels = [samples / "pv-dom0" / name for name in ("pv-dom0.elf", "pv-dom0-mapped.elf")]
+    commands = [
+        [sys.executable, "-m", "mbtool", "build-dom0", "--kernel", str(kernel), "--force", "-o", str(out)]
+        for kernel in kernels
+    ]
+
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir()}
+
+    subprocess.run(commands[0], check=True, stdout=subprocess.DEVNULL)
+    older = contents()
+    delay = 0.02
+    while contents() == older and delay < 60:
+        with subprocess.Popen(commands[1], stdout=subprocess.DEVNULL) as process:
+            time.sleep(delay)
+            process.kill()
+        left = set(names(tmp_path)) - {"dom0"}
+        assert all(name.startswith(".dom0.") and name.endswith(".tmp") for name in left), left
+        delay *= 1.1
+    newer = contents()
+    subprocess.run(commands[1], check=True, stdout=subprocess.DEVNULL)
+    assert contents() == newer
+
+
 # ---- within one process, at the very moment ------------------------------------------------------------------
 
 

@@ -105,7 +105,30 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("can", [True, False])
+def test_an_older_set_is_replaced_by_exchange_where_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+) -> None:
+    """Between two renames nothing has the set's name."""
+    renamed = []
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        renamed.append(self.name)
+        return real(self, target)
+
+    write_set(tmp_path / "out", b"old")
+    if not can:
+        monkeypatch.setattr("mbtool.build.output.exchange", lambda first, second: False)
+    monkeypatch.setattr(Path, "rename", rename)
+    write_set(tmp_path / "out", b"new", force=True)
+    assert (tmp_path / "out" / "a.bin").read_bytes() == b"new"
+    assert names(tmp_path) == ["out"]
+    assert len(renamed) == (0 if can else 2)
+
+
 def test_rename_that_fails_brings_the_older_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mbtool.build.output.exchange", lambda first, second: False)
     write_set(tmp_path / "out", b"old")
     real = Path.rename
 
