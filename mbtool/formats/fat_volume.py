@@ -48,12 +48,14 @@ def read(source: Source, context: Context) -> tuple[Node, tuple[File, ...]]:
         nodes.node(file.path, file.size, file.runs, (), (_chain("the file", file.broken),) if file.broken else ())
         for file in files
     )
+    boot = tuple(_boot_fields(source, volume))
+    label = next(field.raw for field in boot if field.name == "BS_VolLab")
     fields = (
-        *_boot_fields(source, volume),
+        *boot,
         Field("bits", volume.bits, telling=True),
         Field("cluster_size", volume.cluster_size, telling=True),
         Field("clusters", volume.clusters),
-        Field("label", walk.label or _text(volume.boot.BS_VolLab), telling=True),
+        Field("label", walk.label or _text(label), telling=True),
         Field("files", len(files), telling=True),
         Field("directories", len(found) - len(files)),
         *_free(source, volume, table, found, context, findings),

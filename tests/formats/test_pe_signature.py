@@ -18,6 +18,7 @@ from mbtool.formats.context import Context
 from mbtool.formats.pe_signature import WIN_CERTIFICATE, WinCertificate
 from mbtool.model import Node
 from mbtool.source import Budget, BytesSource, open_file
+from tests.cli.run import mbtool
 from tests.formats import pe_images
 from tests.formats.pe_images import CODE, Part
 
@@ -143,6 +144,12 @@ def test_certificate_is_the_one_of_the_key(once, key, tool):
     start = signatures(inspect(once))[0].offset + certificate.offset
     command = [tool("openssl"), "x509", "-in", str(key / "certificate"), "-outform", "DER"]
     assert subprocess.run(command, check=True, capture_output=True).stdout == once[start : start + certificate.size]
+
+
+def test_the_command_verifies_without_noise(once):
+    done = mbtool("inspect", "--full", "-", stdin=once)
+    assert "verified" in done.stdout
+    assert done.stderr == ""
 
 
 def test_two_signatures(signed, once):
