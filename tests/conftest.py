@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.debian import Missing, unpacked
 
 ROOT = Path(__file__).parent.parent
 CI = os.environ.get("CI") == "true"
+
+settings.register_profile("mbtool", deadline=None)  # a busy machine is no defect
+settings.load_profile("mbtool")
 
 
 def missing(what: str) -> None:

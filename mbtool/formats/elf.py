@@ -83,11 +83,16 @@ class _Inspection:
         self.findings.append(Finding("ELF-MANY", Severity.WARNING, message, remedy="--full shows all"))
         return parts[:MAX_NODES]
 
+    def whole_size(self) -> int | None:
+        """The file's size (bytes) if that is known; not that of what came of a stream before it broke."""
+        source = self.elf.source
+        return None if source.damage is not None else source.known_size
+
     def segments(self) -> list[Node]:
         """``elf-segment`` nodes at the segments' file contents."""
         header = self.elf.header
         layout = PHDR[header.ei_class]
-        known = self.elf.source.known_size
+        known = self.whole_size()
         nodes = []
         for index, phdr in enumerate(self.limited(self.elf.program_headers, "segment")):
             at = header.e_phoff + index * header.e_phentsize - phdr.p_offset
@@ -125,7 +130,7 @@ class _Inspection:
         """``elf-section`` nodes at the sections' file contents; the first, which is none, is left out."""
         header = self.elf.header
         layout = SHDR[header.ei_class]
-        known = self.elf.source.known_size
+        known = self.whole_size()
         nodes = []
         shown = self.limited(list(zip(sections, names, strict=True))[1:], "section")
         for index, (shdr, name) in enumerate(shown, 1):

@@ -27,6 +27,8 @@ MAX_BYTES = 1 << 20
 """Bytes of notes walked at most in one segment or section."""
 MAX_DESC = 1 << 16
 """Bytes of a descriptor that are kept at most."""
+MAX_DESCS = 2 << 20
+"""Bytes of descriptors that are kept at most in all: areas may overlap, and notes whose size wraps around too."""
 MAX_NAME = 256
 XEN = b"Xen\0"
 ZEROS = re.compile(rb"\0+")
@@ -100,32 +102,40 @@ def walk_all(source: Source, areas: Iterable[Area]) -> tuple[list[Note], list[Fi
     """
     notes: list[Note] = []
     findings: list[Finding] = []
+    room = MAX_DESCS
     distinct = [area for area in dict.fromkeys(areas) if area[1]]
     if len(distinct) > MAX_AREAS:
         message = f"{len(distinct)} areas of notes, only the first {MAX_AREAS} are read"
         findings.append(_finding("NOTES-MANY", message, distinct[MAX_AREAS][0]))
     for start, size, align in distinct[:MAX_AREAS]:
         try:
-            found, wrong = walk(source, start, size)
+            found, wrong = walk(source, start, size, room=room)
             if wrong and align == 8:
-                wide = walk(source, start, size, 8)
+                wide = walk(source, start, size, 8, room)
                 found, wrong = wide if not wide[1] else (found, wrong)
         except MbtoolError as error:
             found, wrong = [], [Finding.of(error, "NOTES-CUT")]
         notes += found
         findings += wrong
+        room -= sum(len(note.desc) for note in found)
+        if not room:
+            message = f"more than {MAX_DESCS} bytes in notes' descriptors, the rest is not read"
+            findings.append(_finding("NOTES-MANY", message, start))
+            break
         if len(notes) > MAX_NOTES:
             findings.append(_finding("NOTES-MANY", f"more than {MAX_NOTES} notes, the rest is not read", start))
             return notes[:MAX_NOTES], findings
     return notes, findings
 
 
-def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[Note], list[Finding]]:
+def walk(
+    source: Source, start: int, size: int, align: int = 4, room: int = MAX_DESCS
+) -> tuple[list[Note], list[Finding]]:
     """The notes in the ``size`` bytes at ``start``, with what is wrong with them.
 
     A note that reaches past the end is kept as far as the file has it and ends the walk; Xen's even when its header
     does. Sizes are rounded up in 32 bits, as Xen does (libelf-tools.c, elf_note_next). Zeros between notes are
-    skipped.
+    skipped. The walk ends when ``room`` bytes of descriptors have been kept.
     """
     notes: list[Note] = []
     findings: list[Finding] = []
@@ -152,22 +162,25 @@ def walk(source: Source, start: int, size: int, align: int = 4) -> tuple[list[No
         if count > MAX_NOTES:
             findings.append(_finding("NOTES-MANY", f"more than {MAX_NOTES} notes, the rest is not read", at))
             break
-        note = _note(source, at, start + len(data), align)
+        note = _note(source, at, start + len(data), align, min(room, MAX_DESC))
         notes.append(note)
+        room -= len(note.desc)
         if note.end > stop:
             findings.append(_cut(note, stop))
+        if not room:
+            break
         at = note.end
     return notes, findings
 
 
-def _note(source: Source, at: int, stop: int, align: int) -> Note:
+def _note(source: Source, at: int, stop: int, align: int, room: int) -> Note:
     header = NHDR.read(source, at)
     name_at = at + NHDR.size
     name = source.read(name_at, min(header.n_namesz, MAX_NAME)).split(b"\0", 1)[0]
     desc_at = at + _up(NHDR.size + _up(header.n_namesz, 4), align)
     # a note may be whole in the file though its segment says less: Xen reads it all the same
     near = desc_at < stop + MAX_DESC
-    desc = source.read(desc_at, min(header.n_descsz, MAX_DESC)) if near else b""
+    desc = source.read(desc_at, min(header.n_descsz, room)) if near else b""
     end = desc_at + _up(header.n_descsz, align)
     return Note(at, header, name.decode("utf-8", "backslashreplace"), desc_at, desc, end - at)
 

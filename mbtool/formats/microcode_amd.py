@@ -14,7 +14,7 @@ from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Struct
 
 from mbtool.errors import FormatError
 from mbtool.formats.findings import Findings
-from mbtool.formats.microcode_shared import cpu_name, date_field
+from mbtool.formats.microcode_shared import cpu_name, date_field, full
 from mbtool.formats.wire import Layout
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import Source
@@ -194,6 +194,8 @@ def amd_updates(source: Source, findings: Findings) -> tuple[Node, ...]:
             at += size
             while at < end and (head := source.read(at, 8))[:4] != MAGIC_BYTES:
                 size = _section(head, at, end)
+                if full(len(nodes), findings, at):
+                    return tuple(nodes)
                 nodes.append(_node(source.read(at + 8, PATCH.size), at, 8 + size, cpus))
                 at += 8 + size
     except FormatError as error:

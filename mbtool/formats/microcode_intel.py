@@ -13,7 +13,7 @@ from construct import Array, Int32ul, Struct
 
 from mbtool.errors import FormatError
 from mbtool.formats.findings import Findings
-from mbtool.formats.microcode_shared import cpu_name, date_field, dword_sum
+from mbtool.formats.microcode_shared import cpu_name, date_field, dword_sum, full
 from mbtool.formats.wire import Layout
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import MIB, Source
@@ -174,6 +174,8 @@ def intel_updates(source: Source, findings: Findings) -> tuple[Node, ...]:
             break
         if not HEADER_SIZE + (stored["datasize"] or DEFAULT_DATASIZE) <= total <= MAX_UPDATE:
             _unread(findings, at, f"datasize {stored['datasize']} and totalsize {total} do not fit each other")
+            break
+        if full(len(nodes), findings, at):
             break
         data = source.read(at, total)
         nodes.append(_node(head, data, total, at))

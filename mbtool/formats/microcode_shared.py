@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import struct
 
-from mbtool.model import Field
+from mbtool.formats.findings import Findings
+from mbtool.model import Field, Finding, Severity
+
+MAX_UPDATES = 8192
+"""Updates that are shown of one file; all that Intel ever published are some hundreds."""
+
+
+def full(updates: int, findings: Findings, at: int) -> bool:
+    """Whether that many updates are enough; then a finding says that there are more from offset ``at`` (bytes)."""
+    if updates < MAX_UPDATES:
+        return False
+    message = f"more than {MAX_UPDATES} updates, the rest is not shown"
+    findings.add(Finding("MICROCODE-MANY", Severity.WARNING, message, offset=at))
+    return True
 
 
 def iso_date(date: int) -> str:

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from mbtool.formats import elf_notes
 from mbtool.formats.elf_build import build_elf
 from mbtool.formats.elf_headers import PT_NOTE, Phdr
-from mbtool.formats.elf_notes import MAX_AREAS, MAX_NOTES, NHDR, Nhdr, build_note, build_notes, walk, walk_all
+from mbtool.formats.elf_notes import (
+    MAX_AREAS,
+    MAX_DESCS,
+    MAX_NOTES,
+    NHDR,
+    Nhdr,
+    build_note,
+    build_notes,
+    walk,
+    walk_all,
+)
 from mbtool.source import BytesSource
 from tests.formats.linux_notes import LINUX_6_1
 from tests.formats.test_elf import ids, inspect
@@ -211,6 +221,16 @@ def test_many_areas_are_bounded():
     notes, findings = walk_all(BytesSource(data), areas)
     assert len(notes) == MAX_AREAS
     assert [finding.id for finding in findings] == ["NOTES-MANY"]
+
+
+@pytest.mark.parametrize("areas", [1, 200])
+@pytest.mark.parametrize("size", [0xFFF0, 0xFFFFFFFF])  # notes of the second wrap around: the next starts in them
+def test_descriptors_are_bounded(areas: int, size: int):
+    data = NHDR.build(Nhdr(4, size, 6)) + b"Xen\0"
+    source = BytesSource(data * 10_000 + bytes(1 << 17))
+    notes, findings = walk_all(source, [(16 * index, 160_000, 4) for index in range(areas)])
+    assert sum(len(note.desc) for note in notes) <= MAX_DESCS
+    assert ("NOTES-MANY" in {finding.id for finding in findings}) == (areas > 1 or size > 0xFFF0)
 
 
 def test_the_same_area_twice_is_read_once():

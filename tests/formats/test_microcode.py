@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mbtool import identify
 from mbtool.errors import FormatError
+from mbtool.formats import microcode_shared
 from mbtool.formats.microcode_amd import (
     ENTRY,
     PATCH,
@@ -326,6 +327,15 @@ class TestAmd:
         assert parse_amd(data) == tuple(containers)
         if containers:
             assert look(data)["updates"] == sum(len(container.patches) for container in containers)
+
+
+@pytest.mark.parametrize("update", [INTEL, AMD])
+def test_many_updates_are_bounded(update: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microcode_shared, "MAX_UPDATES", 3)
+    assert "MICROCODE-MANY" not in ids(look(update * 3))
+    node = look(update * 5)
+    assert node["updates"] == 3
+    assert [finding.id for finding in node.findings] == ["MICROCODE-MANY"]
 
 
 class TestUnknown:
