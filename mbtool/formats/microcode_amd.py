@@ -182,7 +182,7 @@ def _section(head: bytes, at: int, end: int) -> int:
 
 def amd_updates(source: Source, findings: Findings) -> tuple[Node, ...]:
     """A node per update of all containers. Loaders go no further than the first thing they cannot read."""
-    nodes = []
+    nodes: list[Node] = []
     at, end = 0, source.size
     try:
         while at < end:

@@ -161,7 +161,7 @@ def _whole(data: bytes) -> bytes:
 
 def intel_updates(source: Source, findings: Findings) -> tuple[Node, ...]:
     """A node per update. Linux gives up on the whole file at the first update that it cannot read."""
-    nodes = []
+    nodes: list[Node] = []
     at = 0
     while head := source.read(at, HEADER_SIZE):
         if len(head) < HEADER_SIZE:
