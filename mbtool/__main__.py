@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 
@@ -13,6 +14,8 @@ GC_THRESHOLD = 50_000
 def main() -> None:
     """Exit codes: 0 fine, 1 findings or a failed proof, 2 unusable input or usage, 130 interrupted."""
     gc.set_threshold(GC_THRESHOLD)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what the terminal's encoding does not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     from mbtool.errors import MbtoolError
 
     try:
