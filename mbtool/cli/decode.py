@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from mbtool.model import Finding
+    from mbtool.plan.page_table_dump import PageTables
     from mbtool.source import Source
 
 
@@ -33,7 +34,7 @@ def decode(
     kind: Annotated[Kind, typer.Argument(help="What the dump holds.", show_default=False)],
     file: Annotated[str, typer.Argument(metavar="FILE", help="The dump; - is standard input.", show_default=False)],
     at: Annotated[
-        str, typer.Option(metavar="OFFSET", help="Where in the file it begins; page tables: the L4.")
+        str, typer.Option(metavar="OFFSET", help="Where in the file it begins; page tables: the top.")
     ] = "0",
     base: Annotated[
         str | None,
@@ -46,6 +47,9 @@ def decode(
     walk: Annotated[
         list[str] | None, typer.Option(metavar="ADDRESS", help="Page tables: translate this address (repeat).")
     ] = None,
+    pae: Annotated[
+        bool, typer.Option("--pae", help="Page tables: three levels, of a 32-bit kernel (default: by layout.json).")
+    ] = False,
     ranges: Annotated[
         bool, typer.Option("--ranges", help="Page tables: all that is mapped (the default without --walk).")
     ] = False,
@@ -79,7 +83,8 @@ def decode(
     with open_stdin() if file == "-" else open_file(file) as dump:
         document: dict[str, Any] = {"schema": "mbtool/decode/1", "kind": str(kind), "file": file, "offset": offset}
         if kind is Kind.PAGE_TABLES:
-            findings = _page_tables(dump, file, offset, start, addresses, ranges or not addresses, document, json)
+            tables = _page_tables(dump, file, offset, start, pae)
+            findings = _show_page_tables(tables, addresses, ranges or not addresses, document, json)
         else:
             findings = _structure(str(kind), dump, offset, start, fields, document, json)
     if json:
@@ -107,23 +112,22 @@ def _structure(
     return [finding for part in node.walk() for finding in part.findings]
 
 
-def _page_tables(
-    dump: Source,
-    file: str,
-    at: int,
-    base: int | None,
-    addresses: list[int],
-    ranges: bool,
-    document: dict[str, Any],
-    json: bool,
-) -> list[Finding]:
+def _page_tables(dump: Source, file: str, at: int, base: int | None, pae: bool) -> PageTables:
     from mbtool.plan.page_table_dump import PageTables
+
+    if base is None:
+        base, narrow = _beside(file)
+        pae |= narrow
+    return PageTables(dump, base, base + at, pae=pae)
+
+
+def _show_page_tables(
+    tables: PageTables, addresses: list[int], ranges: bool, document: dict[str, Any], json: bool
+) -> list[Finding]:
     from mbtool.render import page_tables as render
     from mbtool.render.style import Style
     from mbtool.render.text import finding_lines
 
-    start = _base_beside(file) if base is None else base
-    tables = PageTables(dump, start, start + at)
     walks = [tables.walk(address) for address in addresses]
     mapped = tables.mapped() if ranges else None
     findings = list(mapped.findings) if mapped else []
@@ -142,15 +146,16 @@ def _page_tables(
         for line in render.range_lines(mapped, style):
             print(line)
         print(
-            f"{len(mapped.tables)} tables, the L4 at {tables.root:#x}" + ("" if findings else "; none is writable")
+            f"{len(mapped.tables)} tables, the first at {tables.root:#x}"
+            + ("" if findings else "; none is writable")
         )
     for line in finding_lines(findings, style):
         print(line)
     return findings
 
 
-def _base_beside(file: str) -> int:
-    """The machine address of the first page table, as build-dom0 wrote it beside the file."""
+def _beside(file: str) -> tuple[int, bool]:
+    """By build-dom0's layout beside the file: the first table's machine address, and if they are PAE's."""
     import json
 
     from mbtool.errors import InputError, MbtoolError
@@ -165,6 +170,6 @@ def _base_beside(file: str) -> int:
         raise unknown
     try:
         layout = json.loads(read_file(Path(file).with_name("layout.json"), MAX_LAYOUT))
-        return int(layout["machine"]["page_tables"]["start"], 16)
+        return int(layout["machine"]["page_tables"]["start"], 16), "eip" in layout["registers"]
     except (MbtoolError, ValueError, TypeError, KeyError, RecursionError):
         raise unknown from None

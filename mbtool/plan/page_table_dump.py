@@ -1,8 +1,9 @@
 """x86-64 page tables read back from a dump of their frames: what they map, where one address leads.
 
-The dump is machine memory from ``base`` on; four levels, of 512 entries each, are followed as a CPU does. A dump
-may be hostile: at most MAX_TABLES tables are read and MAX_RANGES ranges found, however they refer to each other.
-Intel SDM volume 3, section 4.5 "4-Level Paging and 5-Level Paging", table 4-19 and the formats before it.
+The dump is machine memory from ``base`` on; its tables of 512 entries are followed as a CPU does: four levels, or
+the three of a 32-bit kernel (PAE). A dump may be hostile: at most MAX_TABLES tables are read and MAX_RANGES ranges
+found, however they refer to each other. Intel SDM volume 3, section 4.5 "4-Level Paging and 5-Level Paging", table
+4-19 and the formats before it; section 4.4 "PAE Paging".
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from dataclasses import dataclass, field
 from mbtool.errors import FormatError
 from mbtool.formats.memory import Memory
 from mbtool.model import Finding, Severity
+from mbtool.plan.e820 import FOUR_GIB
 from mbtool.plan.memory import PAGE, TOP, Range
 from mbtool.plan.page_tables import ENTRIES, VA_MASK
-from mbtool.plan.pv_width import L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
+from mbtool.plan.pv_width import HYPERVISOR_COMPAT_VIRT_START, L1_SHIFT, L2_SHIFT, L3_SHIFT, L4_SHIFT
 from mbtool.source import Source
 
 MAX_TABLES = 8192
@@ -27,6 +29,7 @@ PRESENT, WRITABLE, USER, LARGE = 1 << 0, 1 << 1, 1 << 2, 1 << 7
 NO_EXECUTE = 1 << 63
 FRAME = 0x000F_FFFF_FFFF_F000
 """The bits of an entry that are an address."""
+PAE_ENTRIES = 4
 LEVELS = {L4_SHIFT: "L4", L3_SHIFT: "L3", L2_SHIFT: "L2", L1_SHIFT: "L1"}
 BLANK = bytes(PAGE)
 
@@ -103,24 +106,30 @@ class Mapped:
 
 
 class PageTables:
-    """Tables in a dump whose first byte is machine address ``base``; the L4 is at machine address ``root``."""
+    """Tables in a dump whose first byte is machine address ``base``; the topmost is at machine address ``root``.
 
-    def __init__(self, dump: Source, base: int, root: int) -> None:
+    ``pae``: of a 32-bit kernel, an L3 of four entries.
+    """
+
+    def __init__(self, dump: Source, base: int, root: int, *, pae: bool = False) -> None:
         self._memory = Memory(dump, base)
         if root % PAGE:
             raise FormatError("page tables begin on a page", source=dump.name, found=f"{root:#x}")
-        self._memory.exact(root, PAGE, "the L4")
+        self.top = L3_SHIFT if pae else L4_SHIFT
+        self._memory.exact(root, PAGE, f"the {LEVELS[self.top]}")
         self.root = root
 
     def walk(self, address: int) -> Walk:
         """Translate one virtual address. Raises FormatError for one that is not canonical."""
-        if not 0 <= address < TOP or _canonical(address & VA_MASK) != address:
-            raise FormatError(
-                "is no canonical address of 48 bits", found=f"{address:#x}", expected="bits 63 to 47 all the same"
-            )
+        pae = self.top == L3_SHIFT
+        if not 0 <= address < (FOUR_GIB if pae else TOP) or _canonical(address & VA_MASK) != address:
+            bits = "32 bits" if pae else "48 bits: bits 63 to 47 are not all the same"
+            raise FormatError(f"is no address of {bits}", found=f"{address:#x}")
         table = self.root
         steps: list[Step] = []
         for shift, level in LEVELS.items():
+            if shift > self.top:
+                continue
             slot = (address & VA_MASK) >> shift & ENTRIES - 1
             raw = self._memory.read(table + 8 * slot, 8)
             if len(raw) < 8:
@@ -129,7 +138,7 @@ class PageTables:
             steps.append(Step(level, table, slot, entry))
             if not entry & PRESENT:
                 return Walk(address, tuple(steps), None, f"the {level}'s entry is not present")
-            if _is_page(entry, shift):
+            if _is_page(entry, shift, self.top):
                 size = 1 << shift
                 return Walk(address, tuple(steps), (entry & FRAME & -size) + (address & size - 1))
             table = entry & FRAME
@@ -137,8 +146,8 @@ class PageTables:
 
     def mapped(self) -> Mapped:
         """Everything: neighbours with the same flags that go on to neighbouring memory are one mapping."""
-        scan = _Scan(self._memory)
-        scan.table(self.root, L4_SHIFT, 0, WRITABLE | USER)
+        scan = _Scan(self._memory, self.top)
+        scan.table(self.root, self.top, 0, WRITABLE | USER)
         return scan.mapped()
 
 
@@ -156,6 +165,7 @@ class _Run:
 @dataclass(slots=True)
 class _Scan:
     memory: Source
+    top: int
     runs: list[_Run] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     tables: set[int] = field(default_factory=set)
@@ -179,14 +189,15 @@ class _Scan:
         if shift == L1_SHIFT and _counts_up(entries):
             self.pages(start, PAGE, entries[0], _rights(upper, entries[0]), ENTRIES)
             return
-        for slot, entry in enumerate(entries):
+        pae_top = shift == self.top == L3_SHIFT  # its entries say nothing of rights
+        for slot, entry in enumerate(entries[:PAE_ENTRIES] if pae_top else entries):
             if not entry & PRESENT:
                 continue
             if self.full or self.read >= MAX_TABLES:
                 self.full = True
                 return
-            rights = _rights(upper, entry)
-            if _is_page(entry, shift):
+            rights = upper if pae_top else _rights(upper, entry)
+            if _is_page(entry, shift, self.top):
                 self.pages(start + (slot << shift), 1 << shift, entry, rights)
             else:
                 self.table(entry & FRAME, shift - 9, start + (slot << shift), rights)
@@ -214,7 +225,7 @@ class _Scan:
             Mapping(Range.at(run.start, run.size), run.target, run.flags, run.page) for run in self.runs
         )
         tables = tuple(sorted(self.tables))
-        findings = [*_writable_tables(mappings, tables)]
+        findings = [*_writable_tables(mappings, tables, pae=self.top == L3_SHIFT)]
         if self.full:
             findings.append(
                 Finding(
@@ -241,18 +252,20 @@ def _counts_up(entries: array[int]) -> bool:
     return entries == array("Q", range(first, first + ENTRIES * PAGE, PAGE))
 
 
-def _is_page(entry: int, shift: int) -> bool:
-    """Whether an entry of the level ``shift`` maps a page, and does not lead to a table."""
-    return shift == L1_SHIFT or bool(entry & LARGE and shift != L4_SHIFT)
+def _is_page(entry: int, shift: int, top: int) -> bool:
+    """Whether an entry of the level ``shift`` maps a page and leads to no table: never one of the topmost."""
+    return shift == L1_SHIFT or bool(entry & LARGE and shift != top)
 
 
-def _writable_tables(mappings: tuple[Mapping, ...], tables: tuple[int, ...]) -> Iterator[Finding]:
+def _writable_tables(mappings: tuple[Mapping, ...], tables: tuple[int, ...], *, pae: bool) -> Iterator[Finding]:
     """Page tables that a PV guest can write to: none may be, as it could map anything with them.
 
-    Its kernel runs as a user of the CPU; what is not for users is Xen's own, its linear map of the tables among it.
+    Xen's own mappings, its linear map of the tables among them, are not the guest's: a 64-bit kernel runs as a user
+    of the CPU, a 32-bit one reaches no address above HYPERVISOR_COMPAT_VIRT_START.
     """
+    needed = WRITABLE if pae else WRITABLE | USER
     for mapping in mappings:
-        if mapping.flags & (WRITABLE | USER) != WRITABLE | USER:
+        if mapping.flags & needed != needed or (pae and mapping.range.start >= HYPERVISOR_COMPAT_VIRT_START):
             continue
         targets = mapping.targets
         first = bisect_left(tables, targets.start)
@@ -261,7 +274,7 @@ def _writable_tables(mappings: tuple[Mapping, ...], tables: tuple[int, ...]) -> 
             yield Finding(
                 "PAGE-TABLE-WRITABLE",
                 Severity.ERROR,
-                "a page table is mapped writable for users: Xen lets no guest have that",
+                "a page table is mapped writable for the guest: Xen lets none have that",
                 expected="read-only",
                 found=f"the table at {table:#x}, mapped at {mapping.range.start + table - targets.start:#x}",
             )

@@ -128,7 +128,7 @@ def test_page_tables_know_their_place_from_the_layout_beside_them(dom0: Path) ->
     assert done.returncode == 0
     start, total = layout["machine"]["page_tables"]["start"], layout["virtual"]["total"]
     lines = done.stdout.splitlines()
-    assert lines[-1] == f"5 tables, the L4 at {start}; none is writable"
+    assert lines[-1] == f"5 tables, the first at {start}; none is writable"
     assert any("0x0000008000000000" in line and "is not in the dump" in line for line in lines)  # the P2M
     kernel_line = next(line for line in lines if line.startswith(total["start"]))
     assert "RW US" in kernel_line
@@ -192,7 +192,7 @@ def test_no_such_structure(tmp_path: Path, kind: str) -> None:
     ("arguments", "message"),
     [
         (("page-tables", "FILE"), "say --base ADDRESS"),
-        (("page-tables", "FILE", "--base", "0", "--walk", "0x800000000000"), "is no canonical address"),
+        (("page-tables", "FILE", "--base", "0", "--walk", "0x800000000000"), "is no address of 48 bits"),
         (("start_info", "FILE", "--walk", "0"), "are for page tables"),
         (("start_info", "FILE", "--ranges"), "are for page tables"),
         (("start_info", "FILE", "--at", "-1"), "cannot be negative"),

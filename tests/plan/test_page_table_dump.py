@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import time
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbtool.errors import FormatError
+from mbtool.plan import page_tables
 from mbtool.plan.page_table_dump import MAX_TABLES, Mapped, PageTables, flag_names
 from mbtool.source import BytesSource
 from tests.oracle.recording import ORACLE, Recording, load
+from tests.plan.kernels import kernel, planned
 from tests.plan.walk import FRAME, Tables
 
 RECORDINGS = sorted(path.with_suffix("").with_suffix("") for path in ORACLE.glob("*.pt.gz"))
@@ -26,10 +29,10 @@ XENS_SLOTS = range(256, 272)
 """Of the L4: what Xen maps for itself, its linear map of the tables among it."""
 
 
-def tables(*frames: dict[int, int], base: int = BASE) -> PageTables:
-    """Tables by their entries (slot: entry), one behind the other from ``base`` on."""
+def tables(*frames: dict[int, int], pae: bool = False) -> PageTables:
+    """Tables by their entries (slot: entry), one behind the other from BASE on."""
     blob = b"".join(struct.pack("<512Q", *(entries.get(slot, 0) for slot in range(512))) for entries in frames)
-    return PageTables(BytesSource(blob, "dump"), base, base)
+    return PageTables(BytesSource(blob, "dump"), BASE, BASE, pae=pae)
 
 
 def shown(mapped: Mapped) -> list[tuple[int, int, int, str]]:
@@ -169,7 +172,7 @@ def test_tables_that_are_not_there():
 
 @pytest.mark.parametrize("address", [1 << 47, (1 << 64) - (1 << 47) - 1, 1 << 64, -1])
 def test_addresses_that_are_none(address):
-    with pytest.raises(FormatError, match="is no canonical address"):
+    with pytest.raises(FormatError, match="is no address of 48 bits"):
         tables({}).walk(address)
 
 
@@ -177,6 +180,44 @@ def test_addresses_that_are_none(address):
 def test_an_l4_that_is_none(root, message):
     with pytest.raises(FormatError, match=message):
         PageTables(BytesSource(bytes(PAGE), "dump"), BASE, root)
+
+
+def test_a_32_bit_kernel_has_three_levels():
+    l3 = {0: BASE + PAGE | P, 3: BASE + 2 * PAGE | P, 4: BASE + PAGE | P}  # four entries, without rights
+    low = {0: BASE + 3 * PAGE | P | RW, 1: 0x40_0000 | P | RW | PS}
+    high = {0: BASE + 3 * PAGE | P, 511: 0x60_0000 | P | RW | PS}
+    l1 = {0: 0x1000 | P | RW, 1: BASE | P | RW}
+    dump = tables(l3, low, high, l1, pae=True)
+    mapped = dump.mapped()
+    assert shown(mapped) == [
+        (0, 0x1000, 0x1000, "P RW"),
+        (0x1000, 0x2000, BASE, "P RW"),
+        (0x20_0000, 0x40_0000, 0x40_0000, "P RW"),
+        (0xC000_0000, 0xC000_1000, 0x1000, "P"),
+        (0xC000_1000, 0xC000_2000, BASE, "P"),
+        (0xFFE0_0000, 0x1_0000_0000, 0x60_0000, "P RW"),
+    ]
+    (finding,) = mapped.findings  # RW is enough: such a kernel is no user of the CPU
+    assert finding.found == f"the table at {BASE:#x}, mapped at 0x1000"
+    assert dump.walk(0x20_0123).target == 0x40_0123
+    assert [step.level for step in dump.walk(0xC000_0000).steps] == ["L3", "L2", "L1"]
+    with pytest.raises(FormatError, match="is no address of 32 bits"):
+        dump.walk(1 << 32)
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_planned_tables_map_the_initial_mapping_and_nothing_else(bits):
+    width = {"elf_class": 32, "virt_base": (3 << 30) - 7 * PAGE} if bits == 32 else {}
+    plan = planned(kernel(p2m_base=None, unmapped_initrd=False, **width), initrd_len=PAGE + 1, nr_pages=20000)
+    blob = b"".join(page_tables.frames(plan))
+    base = plan.page_table_base
+    mapped = PageTables(BytesSource(blob, "pt"), base, base, pae=bits == 32).mapped()
+    assert mapped.findings == ()
+    spans = [mapping.range for mapping in mapped.mappings]
+    assert (spans[0].start, spans[-1].end) == (plan.space.total.start, plan.space.total.end)
+    assert all(before.end == after.start for before, after in itertools.pairwise(spans))
+    (own,) = (mapping for mapping in mapped.mappings if mapping.range.start == plan.space.page_tables.start)
+    assert (own.range, own.target, own.flags & RW) == (plan.space.page_tables, base, 0)
 
 
 # ---- hostile -------------------------------------------------------------------------------------------------
