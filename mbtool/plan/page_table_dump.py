@@ -209,12 +209,8 @@ class _Scan:
             flags = flags & ~LARGE | (entry >> 5 & LARGE)  # PAT, which is elsewhere in these
         start, target = _canonical(start), entry & FRAME & -size
         last = self.runs[-1] if self.runs else None
-        if last and (last.start + last.size, last.target + last.size, last.flags, last.page) == (
-            start,
-            target,
-            flags,
-            size,
-        ):
+        here = start, target, flags, size
+        if last and (last.start + last.size, last.target + last.size, last.flags, last.page) == here:
             last.size += size * count
         else:
             self.runs.append(_Run(start, size * count, target, flags, size))

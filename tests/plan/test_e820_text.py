@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbtool.errors import InputError, MbtoolError
@@ -177,6 +177,7 @@ def test_a_file_that_is_no_text(tmp_path):
         machines.memory_map(str(path))
 
 
+@settings(deadline=None)
 @given(
     st.text(alphabet='0123456789abcdefx-[], ():#\nKMGT {}"usable') | st.binary().map(lambda b: b.decode("latin-1"))
 )

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbtool.errors import FormatError
@@ -240,6 +240,7 @@ def test_tables_that_lead_to_themselves_are_left_in_time(entries):
     assert len(mapped.mappings) <= 65536 and MAX_TABLES < 65536
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=8, max_size=64), st.integers(0, 3))
 def test_noise(noise, level):
     blob = (noise * (PAGE * 4 // len(noise) + 1))[: PAGE * 4]

@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbtool.model import Node
@@ -85,6 +85,7 @@ REGIONS = st.lists(
 SPACES = st.builds(AddressSpace, st.just("space"), REGIONS, REGIONS, st.sampled_from(["", "no memory"]))
 
 
+@settings(deadline=None)
 @given(SPACES)
 def test_bands_neither_overlap_nor_leave_anything_out(space):
     drawn = lay_out(space).bands
@@ -147,6 +148,7 @@ def check_picture(drawn: str, columns: int) -> None:
     assert len([item for item in texts(root) if item[2] == "space"]) == columns
 
 
+@settings(deadline=None)
 @given(st.lists(SPACES, min_size=1, max_size=2), st.text())
 def test_labels_never_meet_whatever_is_drawn(spaces, title):
     drawn = svg.draw(outline(*spaces, title=title))
