@@ -67,6 +67,16 @@ def test_samples(samples: Path, tmp_path: Path, boot: Callable[[str, Path, str],
         assert number(values, "mem_lower") == 639  # what INT 12h says; Bochs's map has 636
 
 
+@pytest.mark.parametrize("bios", BIOSES)
+def test_a_cd(samples: Path, tmp_path: Path, boot: Callable[[str, Path, str], str], bios: str) -> None:
+    (tmp_path / "module.bin").write_bytes(MODULE)
+    kernel = samples / "multiboot1/multiboot1.elf"
+    wanted, _ = request(BootSet(kernel, modules=[Module(tmp_path / "module.bin", "text")], format="iso"))
+    disk = write(wanted, tmp_path).rename(tmp_path / "disk.iso")
+    values = report(boot(bios, disk, "mb1: end"), "mb1")
+    assert modules_of(values, "mb1") == [(2 * MIB, 2 * MIB + len(MODULE), "module.bin text", zlib.crc32(MODULE))]
+
+
 def test_a_refusal(samples: Path, tmp_path: Path, boot: Callable[[str, Path, str], str]) -> None:
     (tmp_path / "big").write_bytes(bytes(63 * MIB))
     wanted, _ = request(BootSet(samples / "multiboot1/multiboot1.elf", modules=[Module(tmp_path / "big")]))

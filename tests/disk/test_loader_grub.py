@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
 import subprocess
+import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -238,6 +241,38 @@ def test_grub_starts_the_default_entry(image, firmware, bus, tool):
         *("--expect", f"^mb2: .*string={re.escape(CMDLINE)}$", "--expect", '^mb2: .*string=its "own words"$'),
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.boot
+def test_another_entry_is_chosen_on_the_serial_console(image, tool):
+    """The second line of the menu, by a key: it hands its module to the other kernel."""
+    manifest = image.parent / "slow.toml"
+    manifest.write_text((image.parent / "image.toml").read_text().replace("timeout = 1", "timeout = 60"))
+    slow = build(image.parent / "slow.img", manifest, "--format", "raw")
+    drive = f"if=none,id=boot,format=raw,snapshot=on,file={slow}"
+    command = [tool("qemu-system-x86_64"), "-accel", "tcg", "-m", "256", "-display", "none", "-nic", "none"]
+    command += ["-serial", "stdio", "-no-reboot", "-drive", drive, "-device", "ide-hd,drive=boot,bootindex=0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
+        assert machine.stdin is not None
+        assert machine.stdout is not None
+        watchdog = threading.Timer(float(TIMEOUT), machine.kill)
+        watchdog.start()
+        console = b""
+        while (
+            b"mb1: end" not in console
+            and b"mb2: end" not in console
+            and (piece := os.read(machine.stdout.fileno(), 1 << 16))
+        ):
+            if b"GNU GRUB" in console + piece and b"GNU GRUB" not in console:
+                machine.stdin.write(b"\x1b[B\r")  # down, enter
+                machine.stdin.flush()
+            console += piece
+        machine.kill()
+        watchdog.cancel()
+    text = console.decode("utf-8", "replace").replace("\r", "")
+    assert "mb1: eax=0x2badb002\n" in text
+    crc = zlib.crc32(b"the module's bytes")
+    assert f"mb1: mods[0].crc32={crc:#010x}\n" in text
 
 
 @pytest.fixture(scope="module")

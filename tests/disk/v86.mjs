@@ -1,5 +1,6 @@
 // Boot a disk in v86, a PC emulated in WebAssembly: node v86.mjs PACKAGE BIOS VGA-BIOS DISK UNTIL SECONDS
 // What the first serial port says goes to standard output; exit status 0 once it has said UNTIL, else 1.
+// A DISK whose name ends in .iso is a CD.
 
 import fs from "node:fs";
 import { pathToFileURL } from "node:url";
@@ -22,7 +23,7 @@ const machine = new V86({
     wasm_path: `${home}/build/v86.wasm`,
     bios: file(bios),
     vga_bios: file(vga),
-    hda: file(disk),
+    ...(disk.endsWith(".iso") ? { cdrom: file(disk), boot_order: 0x123 } : { hda: file(disk) }),
     memory_size: 64 << 20,
     autostart: true,
     disable_speaker: true,
