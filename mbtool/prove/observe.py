@@ -10,7 +10,7 @@ PHYSICAL, MAP = "PHYSICAL MEMORY ARRANGEMENT:", "Dom0 memory map:"
 HEADINGS = (PHYSICAL, "VIRTUAL MEMORY ARRANGEMENT:", MAP)
 FIRST, LAST = " Dom0 kernel:", " ENTRY ADDRESS:"
 """Of a PV dom0."""
-PVH = re.compile(r"\*\*\* Building a PVH Dom0|ELF: addresses:|    \w+ += 0x|d0 kernel: Moving ")
+PVH = re.compile(r"ELF: addresses:|    \w+ += 0x|d0 kernel: Moving ")
 MAP_ENTRY = re.compile(r" \[([0-9a-f]{16}), ([0-9a-f]{16})\] \((.*)\)")
 ACPI_ROOM = 1 << 20
 """Bytes that Xen may take of a PVH dom0's memory for the tables that it makes; the machine's decide how many."""

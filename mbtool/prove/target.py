@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mbtool.errors import InputError
-from mbtool.plan.memory import PAGE_SHIFT
+from mbtool.plan.e820 import FOUR_GIB, RAM
+from mbtool.plan.memory import PAGE_SHIFT, up
+from mbtool.plan.pvh_map import UNUSABLE
 from mbtool.prove.stages import Stage
 from mbtool.prove.verdict import Expectation
 
@@ -77,11 +81,13 @@ def _check_patterns(patterns: tuple[str, ...]) -> None:
 
 
 def _layout_lines(path: Path) -> tuple[str, ...]:
-    """Xen's lines of a layout, without the table that follows those of a PVH dom0."""
+    """Xen's lines of a layout; of a PVH dom0's without the table behind them, and without the heading, which Xen
+    prints only when told to print much (``loglvl=info``).
+    """
     from mbtool.source import read_file
 
     lines = read_file(path, MAX_LAYOUT).decode("utf-8", "replace").splitlines()
-    return tuple(lines[: lines.index(PVH_TABLE)] if PVH_TABLE in lines else lines)
+    return tuple(lines[1 : lines.index(PVH_TABLE)] if PVH_TABLE in lines else lines)
 
 
 def _format(path: Path) -> tuple[bool, str]:
@@ -95,13 +101,25 @@ def _format(path: Path) -> tuple[bool, str]:
 
 
 def _layout(path: Path) -> tuple[int, bool]:
-    """MiB that a machine needs to give dom0 all its pages (at least DEFAULT_MEMORY); whether dom0 is PVH."""
+    """MiB that a machine needs to give dom0 all its pages (at least DEFAULT_MEMORY); whether dom0 is PVH.
+
+    A PVH dom0's memory map is cut from the machine's: it gets as much as the one that was planned for.
+    """
     from mbtool.source import read_file
 
     try:
         layout = json.loads(read_file(path, MAX_LAYOUT))
         dom0 = int(layout["nr_pages"]) >> MIB_SHIFT - PAGE_SHIFT
         pvh = layout["mode"] == "pvh"
+        planned = _planned_memory(layout["memory_map"]) if pvh else dom0 + XEN_MEMORY
     except (ValueError, TypeError, KeyError) as error:
         raise InputError("is no layout that build-dom0 wrote", source=str(path)) from error
-    return max(DEFAULT_MEMORY, dom0 + XEN_MEMORY), pvh
+    return max(DEFAULT_MEMORY, planned), pvh
+
+
+def _planned_memory(entries: Iterable[Mapping[str, Any]]) -> int:
+    """MiB of the machine that a dom0's map was cut from: up to the last RAM, or what dom0 has no use for."""
+    ends = [int(entry["end"], 16) for entry in entries if entry["type"] in (RAM, UNUSABLE)]
+    low = max((end for end in ends if end < FOUR_GIB), default=0)
+    high = max(*ends, FOUR_GIB) if ends else FOUR_GIB
+    return (up(low, 1 << MIB_SHIFT) + high - FOUR_GIB) >> MIB_SHIFT
