@@ -15,18 +15,20 @@ from mbtool.check.multiboot import (
     EFI_AMD64_ENTRY,
     EFI_BOOT_SERVICES,
     MISSES,
+    addressed,
     headers,
     program_headers_too_far,
     tag_types,
     unpacked,
 )
-from mbtool.errors import FormatError, MbtoolError, RefusedError
+from mbtool.errors import FormatError, MbtoolError, RefusedError, UnsupportedError
 from mbtool.formats.multiboot_search import MULTIBOOT2
 from mbtool.model import STREAM_KINDS, Node
 from mbtool.source import Budget, Source
 
 RELOCATABLE = 10
 EM_X86_64 = 62
+ET_EXEC, ET_DYN = 2, 3
 EFI_APPLICATION = 10
 PE_X86_64 = 0x8664
 LZ4_LEGACY = b"\x02\x21"
@@ -89,6 +91,14 @@ def multiboot1(seen: Seen) -> str:
     return _multiboot(seen, 1)
 
 
+@predicate("multiboot1-whole")
+def whole(seen: Seen) -> str:
+    """The fields behind the magic ones are where the loader looks for the header, too."""
+    header = seen.header(1)
+    cut = next((each for each in header.findings if each.id == "MULTIBOOT1-PAST-LIMIT"), None) if header else None
+    return f"{cut.message} (expected {cut.expected}, found {cut.found})" if cut else ""
+
+
 @predicate("no-multiboot1")
 def no_multiboot1(seen: Seen) -> str:
     return "it is taken for a Multiboot 1 kernel" if seen.header(1) is not None else ""
@@ -134,7 +144,7 @@ def _planned(seen: Seen, protocol: str) -> str:
         return "what is inside cannot be unpacked"
     try:
         load_plan(Protocol[protocol], seen.source, seen.image.path, "")
-    except (RefusedError, FormatError) as error:
+    except (RefusedError, FormatError, UnsupportedError) as error:
         return error.problem + (f": {error.found}" if error.found else "")
     except MbtoolError:
         return ""
@@ -227,6 +237,15 @@ def no_bzimage(seen: Seen) -> str:
 @predicate("elf")
 def elf(seen: Seen) -> str:
     return "" if seen.content.kind == "elf" else f"no ELF file but {seen.content.kind}"
+
+
+@predicate("elf-executable")
+def executable(seen: Seen) -> str:
+    """If it is an ELF file that is loaded as one, then an executable or a shared object."""
+    header = seen.header(1 if seen.loader.mode == "multiboot" else 2)
+    if seen.content.kind != "elf" or header is None or addressed(header):
+        return ""
+    return "" if seen.content.get("e_type") in (ET_EXEC, ET_DYN) else "this ELF file is not of the right type"
 
 
 @predicate("elf64")

@@ -61,7 +61,6 @@ def unknown_options(boot: BootSet) -> Iterator[Evidence]:
             XEN,
             field=name,
             expected=near[0] if near and not elsewhere else "",
-            console=f'parameter "{name}" unknown!',
             remedy=_remedy(name, near, elsewhere, boot.version),
             severity=Severity.WARNING if near or elsewhere else Severity.INFO,
         )

@@ -85,9 +85,7 @@ def memory_syntax(boot: BootSet) -> Iterator[Evidence]:
             dom0_mem.parse(xen_options.dom0_mem(boot.options))
         except InputError as error:
             words = "dom0_mem is not an amount that Xen understands"
-            yield Evidence(
-                words, "Xen's command line", field="dom0_mem", expected=error.expected, console=error.problem
-            )
+            yield Evidence(words, "Xen's command line", field="dom0_mem", expected=error.expected)
 
 
 @set_rule("DOM0-REFUSED")

@@ -120,12 +120,17 @@ def program_headers_far(image: Image) -> Iterator[Evidence]:
 
 def program_headers_too_far(content: Node, header: Node) -> int:
     """Where program headers end that a loader needs and does not reach (bytes from the file's start), else 0."""
-    if content.kind != "elf" or any(node.get("load_addr") is not None for node in (header, *header.children)):
+    if content.kind != "elf" or addressed(header):
         return 0
     values = [content.get(name) for name in ("e_phoff", "e_phnum", "e_phentsize")]
     start, count, size = (value if isinstance(value, int) else 0 for value in values)
     end = start + count * size
     return end if end > _limit(header) else 0
+
+
+def addressed(header: Node) -> bool:
+    """Whether a header says by itself where the image goes, so that it need not be an ELF file."""
+    return any(node.get("load_addr") is not None for node in (header, *header.children))
 
 
 def _limit(header: Node) -> int:

@@ -36,7 +36,7 @@ def test_debians_own_lines_are_clean(tmp_path: Path) -> None:
 def test_unknown_options(tmp_path: Path, xen: str, option: str, severity: str, expected: str) -> None:
     (problem,) = found(tmp_path, xen)
     assert (problem.id, problem.severity) == ("XEN-OPTION-UNKNOWN", severity)
-    assert problem.console == f'parameter "{option}" unknown!'
+    assert problem.evidence.field == option
     assert problem.evidence.expected == expected
 
 

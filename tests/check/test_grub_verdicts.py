@@ -1,0 +1,168 @@
+"""can-boot beside GRUB itself, which in one boot tries kernel after kernel, good and broken, and says why not.
+
+Nothing is started: a command loads its kernel or complains.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import re
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from mbtool.check.capabilities import why_not
+from mbtool.check.image import Image
+from mbtool.check.loaders import choose, loaders
+from mbtool.check.report import check_image
+from mbtool.errors import UnknownFormatError
+from mbtool.source import BytesSource
+from tests import grub
+from tests.check.sets import XEN, vmlinuz
+from tests.conftest import ROOT
+from tests.formats.linux_images import kernel as bzimage
+from tests.formats.test_initrd import zstd
+from tests.qemu import run
+
+MODULES = ("normal", "serial", "echo", "test", "multiboot", "multiboot2", "linux", "gzio", "xzio", "lzopio")
+SAMPLES = ROOT / "samples"
+MB1 = (SAMPLES / "multiboot1" / "multiboot1.elf").read_bytes()
+MB2 = (SAMPLES / "multiboot2" / "multiboot2.elf").read_bytes()
+MAGIC1, MAGIC2 = bytes.fromhex("02b0ad1b"), bytes.fromhex("d65052e8")
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def header1(flags: int, rest: bytes = b"") -> bytes:
+    """A Multiboot 1 header with a right checksum."""
+    return struct.pack("<III", 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF) + rest
+
+
+def header2(*tags: bytes) -> bytes:
+    """A Multiboot 2 header with a right checksum."""
+    body = b"".join(tag + bytes(-len(tag) % 8) for tag in (*tags, struct.pack("<HHI", 0, 0, 8)))
+    size = 16 + len(body)
+    return struct.pack("<IIII", 0xE85250D6, 0, size, -(0xE85250D6 + size) & 0xFFFFFFFF) + body
+
+
+def tag(type: int, body: bytes = b"", flags: int = 0) -> bytes:  # noqa: A002
+    return struct.pack("<HHI", type, flags, 8 + len(body)) + body
+
+
+def flat1(header_addr: int = 0x100000, load_addr: int = 0x100000, end: int = 0, bss: int = 0) -> bytes:
+    """A flat image that begins with its header."""
+    return header1(1 << 16, struct.pack("<IIIII", header_addr, load_addr, end, bss, load_addr + 32)) + bytes(100)
+
+
+ADDRESS = tag(2, struct.pack("<IIII", 0x100000, 0x100000, 0, 0))
+ENTRY = tag(3, struct.pack("<I", 0x100000))
+
+
+def flat2(*tags: bytes) -> bytes:
+    return header2(ADDRESS, ENTRY, *tags) + bytes(100)
+
+
+def phdrs_at_end(data: bytes) -> bytes:
+    """The program headers moved past what GRUB searches."""
+    phoff, count = int.from_bytes(data[28:32], "little"), int.from_bytes(data[44:46], "little")
+    table = data[phoff : phoff + 32 * count]
+    data = data.ljust(0x9000, b"\0")
+    return changed(data + table, 28, len(data).to_bytes(4, "little"))
+
+
+AT1, AT2 = MB1.index(MAGIC1), MB2.index(MAGIC2)
+XEN_ELF = gzip.decompress((XEN / "xen-4.18.0.gz").read_bytes())
+
+CASES: dict[str, tuple[str, bytes, str]] = {
+    # name: GRUB's command, the file, what GRUB says ("" when it loads it)
+    "mb1": ("multiboot", MB1, ""),
+    "mb1-gzip": ("multiboot", gzip.compress(MB1), ""),
+    "mb1-xz": ("multiboot", lzma.compress(MB1, check=lzma.CHECK_CRC32), ""),
+    "mb1-zstd": ("multiboot", zstd(MB1), "no multiboot header found"),
+    "mb1-by-mb2": ("multiboot2", MB1, "no multiboot header found"),
+    "mb1-checksum": ("multiboot", changed(MB1, AT1 + 8, b"\0"), "no multiboot header found"),
+    "mb1-magic": ("multiboot", changed(MB1, AT1, b"\0"), "no multiboot header found"),
+    "mb1-flags": ("multiboot", changed(MB1, AT1, header1(0x13)), "unsupported flag"),
+    "mb1-phdrs": ("multiboot", phdrs_at_end(MB1), "program header at a too high offset"),
+    "mb1-entry": (
+        "multiboot",
+        changed(MB1, 24, (0x90000000).to_bytes(4, "little")),
+        "entry point isn't in a segment",
+    ),
+    "mb1-class": ("multiboot", changed(MB1, 4, b"\x03"), "invalid arch-dependent ELF magic"),
+    "mb1-type": ("multiboot", changed(MB1, 16, b"\x01"), "this ELF file is not of the right type"),
+    "mb1-flat": ("multiboot", flat1(), ""),
+    "mb1-flat-plain": ("multiboot", header1(3) + bytes(100), "invalid arch-dependent ELF magic"),
+    "mb1-misaligned": ("multiboot", b"\0\0" + flat1(0x100002), "no multiboot header found"),
+    "mb1-past-limit": ("multiboot", bytes(8192) + flat1(0x102000), "no multiboot header found"),
+    "mb1-just-in": ("multiboot", bytes(8192 - 32) + flat1(0x101FE0), ""),
+    "mb2": ("multiboot2", MB2, ""),
+    "mb2-by-mb1": ("multiboot", MB2, "no multiboot header found"),
+    "mb2-checksum": ("multiboot2", changed(MB2, AT2 + 12, b"\x99"), "no multiboot header found"),
+    "mb2-flat": ("multiboot2", flat2(), ""),
+    "mb2-no-entry": ("multiboot2", header2(ADDRESS) + bytes(100), "load address tag without entry address tag"),
+    "mb2-unknown": ("multiboot2", flat2(tag(0x77)), "unsupported tag: 0x77"),
+    "mb2-unknown-optional": ("multiboot2", flat2(tag(0x77, flags=1)), ""),
+    "mb2-request": ("multiboot2", flat2(tag(1, struct.pack("<I", 99))), "unsupported information tag: 0x63"),
+    "mb2-request-optional": ("multiboot2", flat2(tag(1, struct.pack("<I", 99), flags=1)), ""),
+    "mb2-misaligned": ("multiboot2", bytes(4) + flat2(), "no multiboot header found"),
+    "mb2-past-limit": ("multiboot2", bytes(32768) + flat2(), "no multiboot header found"),
+    "xen": ("multiboot2", XEN_ELF, ""),
+    "xen-gz": ("multiboot2", gzip.compress(XEN_ELF), ""),
+    "linux": ("linux", vmlinuz(), ""),
+    "linux-mb1": ("linux", MB1, "invalid magic number"),
+    "linux-old": ("linux", bzimage(0x201, payload=bytes(4096)), "version too old for 32-bit boot"),
+    "linux-low": ("linux", bzimage(payload=bytes(4096), loadflags=0), "zImage doesn't support 32-bit boot"),
+    "linux-flag": ("linux", bzimage(payload=bytes(4096), boot_flag=0), "invalid magic number"),
+    "linux-cut": ("linux", vmlinuz()[:1000], "premature end of file"),
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> dict[str, str]:
+    """What GRUB said about each case, on the serial port."""
+    work = tmp_path_factory.mktemp("grub")
+    script = ["serial --unit=0", "terminal_output serial"]
+    for name, (command, data, _) in CASES.items():
+        (work / name).write_bytes(data)
+        attempt = f"if {command} (hd1)/{name}; then echo '[loaded]'; else echo '[refused]'; fi"
+        script += [f"echo '<{name}>'", attempt]
+    (work / "script").write_text("\n".join((*script, "echo '<end>'\n")))
+    image = grub.disk(work, tool, "normal (memdisk)/script", [work / "script"], MODULES)
+    files = grub.archive(work / "files.tar", [work / name for name in CASES])
+    drives = [f"file={path},format=raw,if=ide" for path in (image, files)]
+    machine = ["-machine", "pc", "-m", "512", "-drive", drives[0], "-drive", drives[1]]
+    console = run(machine, until="<end>").console
+    return dict(re.findall(r"<([a-z0-9-]+)>(.*?)(?=<)", console, re.DOTALL))
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize("name", CASES)
+def test_grub_says_the_same(said: dict[str, str], name: str) -> None:
+    command, data, message = CASES[name]
+    assert ("[loaded]" in said[name]) == (not message), said[name]
+    assert message in said[name]
+    image = Image(name, BytesSource(data, name))
+    (row,) = choose(loaders(), f"grub:{command}:bios")
+    try:
+        reason = why_not(image, row)
+    except UnknownFormatError:
+        reason = "no image of any kind"
+    assert bool(reason) == bool(message), reason
+
+
+def test_a_header_that_ends_behind_the_limit() -> None:
+    """GRUB finds its magic fields, takes what follows its buffer for the rest, and hangs."""
+    data = bytes(8192 - 12) + flat1(0x101FF4)
+    (row,) = choose(loaders(), "grub:multiboot:bios")
+    assert "8192" in why_not(Image("late", BytesSource(data)), row)
+
+
+@pytest.mark.parametrize("name", [name for name, row in CASES.items() if not row[2]])
+def test_what_grub_loads_is_no_error(name: str) -> None:
+    found = check_image(Image(name, BytesSource(CASES[name][1], name)))
+    assert [problem.id for problem in found if problem.severity == "error"] == []
