@@ -12,10 +12,10 @@ from pathlib import Path
 from mbtool.build import disk_format
 from mbtool.build.device import open_device
 from mbtool.build.disk_manifest import boot_set, dump, load
-from mbtool.build.output import open_output, writable_target, write_file
+from mbtool.build.output import open_output, writable_target
 from mbtool.disk.boot_set import BootSet, complete, firmware, request
 from mbtool.disk.content import FileSlice, file_content
-from mbtool.disk.copying import copy_content
+from mbtool.disk.copying import copy_content, write_at
 from mbtool.disk.image import DiskPlan, Progress, plan_disk, write_disk
 from mbtool.errors import InputError, MbtoolError
 
@@ -65,7 +65,8 @@ def build_disk(
             _verify(boot, fd, output, progress)
             notes.append("built twice, with the same bytes both times")
         if not _says(description, text, boot.mtime):
-            write_file(description, text.encode(), force=True)
+            with open_output(description, force=True) as beside:  # not flushed: that would wait for the image
+                write_at(beside, text.encode(), 0)
     return _built(output, plan, notes, description)
 
 
