@@ -1,7 +1,7 @@
 """``python -m benchmarks [GROUP …]``: mbtool beside its peers on Debian's images, as ratios; plans by themselves.
 
-Groups: plan, inspect, disk, boot; all without an argument. Needs the real images (``make real``), the programs of
-``tests/system-packages``, and for disk 5 GiB of room for temporary files; virt-firmware's pe-inspect is compared
+Groups: plan, inspect, disk, boot, pagetables; all without an argument. Needs the real images (``make real``), the
+programs of ``tests/system-packages``, and 5 GiB of room for temporary files; virt-firmware's pe-inspect is compared
 when it is installed (``pip install virt-firmware``). Exit status 1 when a target is missed.
 """
 
@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import boot, disk, inspect, plan
+from benchmarks import boot, disk, inspect, pagetables, plan
 from benchmarks.compare import run
 from mbtool.source import MIB
 
-GROUPS = {"inspect": inspect.inspect, "disk": disk.disk, "boot": boot.boot}
+GROUPS = {"inspect": inspect.inspect, "disk": disk.disk, "boot": boot.boot, "pagetables": pagetables.pagetables}
 NAMES = ("plan", *GROUPS)
 
 

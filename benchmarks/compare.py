@@ -31,6 +31,8 @@ class Comparison:
     target: float
     memory: int = 150 * MIB
     settle: bool = False
+    rounds: int | None = None
+    """Rounds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Outcome:
 def run(comparison: Comparison, rounds: int) -> Outcome:
     """Run both commands ``rounds`` times in turn (ours, theirs, ours, …) after one warm-up of each."""
     ours, theirs, peaks = [], [], []
-    for turn in range(rounds + 1):
+    for turn in range(min(rounds, comparison.rounds or rounds) + 1):
         our_time, our_peak = _timed(comparison.ours, comparison.settle)
         their_time, _ = _timed(comparison.theirs, comparison.settle)
         if turn:

@@ -10,14 +10,18 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from mbtool.beside import Beside
 from mbtool.build.exchange import exchange
 from mbtool.errors import InputError
 from mbtool.record import record
+
+WAITING = 8
+"""Pieces that wait to be hashed, at most."""
 
 
 @record
@@ -197,20 +201,48 @@ def writable_target(path: Path, *, force: bool) -> Path:
 
 
 def _write(path: Path, name: str, data: bytes | Iterable[bytes]) -> Written:
-    digest = hashlib.sha256()
     size = 0
     try:
-        with path.open("xb", buffering=0) as file:
-            for piece in (data,) if isinstance(data, bytes) else data:
+        with path.open("xb", buffering=0) as file, _digested(data) as (pieces, digest):
+            for piece in pieces:
                 view = memoryview(piece)
                 while view:
                     view = view[file.write(view) :]
-                digest.update(piece)
                 size += len(piece)
             os.fsync(file.fileno())
+            return Written(name, size, digest())
     except OSError as error:
         raise _cannot(path.parent / name, error) from error
-    return Written(name, size, digest.hexdigest())
+
+
+@contextmanager
+def _digested(data: bytes | Iterable[bytes]) -> Iterator[tuple[Iterable[bytes], Callable[[], str]]]:
+    """The pieces, and what to ask for their SHA-256 in the end; some are hashed while others are written."""
+    if isinstance(data, bytes):
+        yield (data,), hashlib.sha256(data).hexdigest
+        return
+    from queue import Queue
+
+    waiting: Queue[bytes | None] = Queue(WAITING)
+
+    def passed() -> Iterator[bytes]:
+        for piece in data:
+            waiting.put(piece)
+            yield piece
+        waiting.put(None)
+
+    def digest() -> str:
+        found = hashlib.sha256()
+        for piece in iter(waiting.get, None):
+            found.update(piece)
+        return found.hexdigest()
+
+    with Beside(digest) as hashed:
+        try:
+            yield passed(), hashed.result
+        except BaseException:
+            waiting.put(None)
+            raise
 
 
 def _resolved(path: Path) -> Path:

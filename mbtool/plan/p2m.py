@@ -7,18 +7,15 @@ Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` (4.14 to 4.22 alike).
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterator
 
+from mbtool.plan.counted import PIECE, counted
 from mbtool.plan.memory import PAGE_SHIFT
 from mbtool.plan.pv_dom0 import Plan
 from mbtool.record import record
 
 BLOCK = 1 << 17
 """Entries written at a time: 1 MiB."""
-TYPES = {8: "Q", 4: "I"}
-"""How ``array`` calls an entry of so many bytes."""
 
 
 @record
@@ -66,12 +63,10 @@ def blocks(plan: Plan) -> Iterator[bytes]:
     written = 0
     for run in decided_runs(plan):
         for start in range(0, run.count, BLOCK):
-            count = min(BLOCK, run.count - start)
-            first = run.mfn + start * run.step
-            entries = array(TYPES[word], range(first, first + count * run.step, run.step))
-            if sys.byteorder == "big":
-                entries.byteswap()
-            yield entries.tobytes()
+            yield b"".join(
+                counted(run.mfn + at * run.step, min(PIECE, run.count - at), step=run.step, word=word)
+                for at in range(start, min(start + BLOCK, run.count), PIECE)
+            )
         written += run.count
     unknown = b"\xff" * word * BLOCK
     for start in range(written, plan.nr_pages, BLOCK):

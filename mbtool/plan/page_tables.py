@@ -13,10 +13,10 @@ its tables and pages come from wherever the machine's allocator has them. So are
 from __future__ import annotations
 
 import itertools
-import sys
-from array import array
+import struct
 from collections.abc import Iterator
 
+from mbtool.plan.counted import counted
 from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, down
 from mbtool.plan.p2m import initial_runs
 from mbtool.plan.p2m_map import TABLE_FLAGS
@@ -92,20 +92,21 @@ def frames(plan: Plan) -> Iterator[bytes]:
         hooks.setdefault((hook.shift + 9, table), []).append((slot, hook.flags))
     pieces = tuple(stretches(plan))
     for shift, index in order:
+        own = hooks.get((shift, index), ())
         if shift == L2_SHIFT:
-            entries = _leaves(pieces, (index << L2_SHIFT) - (total.start & VA_MASK) >> PAGE_SHIFT)
-        else:
-            entries = array("Q", bytes(PAGE))
-            below = shift - 9
-            for slot in range(ENTRIES):
-                child = number.get((below, (index << 9) + slot))
-                if child is not None:
-                    entries[slot] = base + child * PAGE | TABLE_FLAGS
-        for slot, entry in hooks.get((shift, index), ()):
+            frame = _leaves(pieces, (index << L2_SHIFT) - (total.start & VA_MASK) >> PAGE_SHIFT)
+            for slot, entry in own:
+                frame[8 * slot : 8 * slot + 8] = entry.to_bytes(8, "little")
+            yield bytes(frame)
+            continue
+        entries = [0] * ENTRIES
+        for slot in range(ENTRIES):
+            child = number.get((shift - 9, (index << 9) + slot))
+            if child is not None:
+                entries[slot] = base + child * PAGE | TABLE_FLAGS
+        for slot, entry in own:
             entries[slot] = entry
-        if sys.byteorder == "big":
-            entries.byteswap()
-        yield entries.tobytes()
+        yield struct.pack(f"<{ENTRIES}Q", *entries)
 
 
 def _order(total: Range, top: int) -> list[tuple[int, int]]:
@@ -124,13 +125,12 @@ def _order(total: Range, top: int) -> list[tuple[int, int]]:
     return tables
 
 
-def _leaves(pieces: tuple[Stretch, ...], first: int) -> array[int]:
+def _leaves(pieces: tuple[Stretch, ...], first: int) -> bytearray:
     """An L1 whose entry 0 maps page ``first`` (negative: it begins before v_start)."""
-    entries = array("Q", bytes(PAGE))
+    frame = bytearray(PAGE)
     for piece in pieces:
         start, end = max(piece.start, first), min(piece.end, first + ENTRIES)
         if start < end:
             entry = piece.entry + (start - piece.start << L1_SHIFT)
-            count = end - start
-            entries[start - first : end - first] = array("Q", range(entry, entry + (count << L1_SHIFT), PAGE))
-    return entries
+            frame[8 * (start - first) : 8 * (end - first)] = counted(entry, end - start, step=PAGE)
+    return frame
