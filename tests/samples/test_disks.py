@@ -8,12 +8,12 @@ import pytest
 
 from tests.cli.run import mbtool
 
-MARKS = {"xen-dom0": "pv: end", "multiboot": "mb1: end"}
+MARKS = {"xen-dom0": "pv: end", "multiboot": "mb1: end", "menu": "mb2: end"}
 
 
-def test_there_are_three_and_each_says_how_to_use_it(samples: Path) -> None:
+def test_each_says_how_to_use_it(samples: Path) -> None:
     paths = sorted((samples / "disks").glob("*.toml"))
-    assert [path.stem for path in paths] == ["linux", "multiboot", "xen-dom0"]
+    assert [path.stem for path in paths] == ["linux", "menu", "multiboot", "xen-dom0"]
     for path in paths:
         text = path.read_text()
         assert f"mbtool build-disk samples/disks/{path.name}" in text
@@ -26,6 +26,19 @@ def test_multiboot(samples: Path, tmp_path: Path, tool) -> None:
     assert mbtool("build-disk", samples / "disks" / "multiboot.toml", "-o", tmp_path / "disk.img").returncode == 0
     expect = ["--expect", "text=initrd.img first module$", "--expect", MARKS["multiboot"]]
     done = mbtool("prove", *expect, tmp_path / "disk.img")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.boot
+def test_menu(samples: Path, tmp_path: Path, tool) -> None:
+    tool("qemu-system-x86_64")
+    tool("grub-mkimage")
+    image = tmp_path / "menu.iso"
+    done = mbtool("build-disk", samples / "disks" / "menu.toml", "-o", image)
+    assert done.returncode == 0, done.stderr
+    assert "boots on bios and uefi" in done.stdout
+    expect = ["--expect", "string=a module$", "--expect", MARKS["menu"]]
+    done = mbtool("prove", *expect, image)
     assert done.returncode == 0, done.stdout
 
 
