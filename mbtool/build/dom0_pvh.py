@@ -99,7 +99,9 @@ def _host(request: Request, nr_pages: int) -> tuple[PvhHost, Iterator[str]]:
     else:
         host, logged = _described(request.e820)
         if not logged:
-            assumed.append("ACPI tables, I/O APIC and interrupts as on a QEMU q35 machine (--e820 with Xen's log)")
+            assumed.append(
+                "ACPI tables, I/O APIC and interrupts as on a QEMU q35 machine (--e820 with Xen's log, loglvl=all)"
+            )
         elif cpus is None and logged.vcpus is not None:
             cpus = logged.vcpus
     if cpus is None:

@@ -6,14 +6,15 @@ Xen: xen/arch/x86/hvm/dom0_build.c, ``pvh_setup_acpi`` and what it calls.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mbtool.errors import RefusedError
 from mbtool.formats import acpi
 from mbtool.formats.acpi import LocalX2apic, Madt
 from mbtool.plan.memory import Range
-from mbtool.plan.pvh_machine import Acpi, PvhHost
-from mbtool.plan.pvh_map import ACPI, GuestMap, firmware_owns, sanitized
+from mbtool.plan.pvh_machine import Acpi, HostTable, PvhHost
+from mbtool.plan.pvh_map import ACPI, GuestMap, firmware_areas, firmware_owns
 from mbtool.plan.pvh_versions import PvhRules
 from mbtool.record import record
 
@@ -45,12 +46,15 @@ def set_up(guest: GuestMap, host: PvhHost, rules: PvhRules) -> PvhAcpi:
 
     Raises RefusedError, in Xen's words, when no memory is left for them.
     """
-    for table in host.acpi.tables:
-        if _owned(host, table.range) and (table.signature == "APIC" or _allowed(table.signature, rules)):
+    areas = firmware_areas(host.e820)
+    owned = [table for table in host.acpi.tables if firmware_owns(areas, table.range)]
+    visible = [table for table in owned if _allowed(table.signature, rules)]
+    for table in owned:
+        if table.signature == "APIC" or _allowed(table.signature, rules):
             guest.add(table.range, ACPI)
     madt = madt_table(host, rules)
     madt_at = _place(guest, len(madt), "Unable to steal guest RAM for MADT")
-    xsdt = xsdt_table(host, rules, madt_at.start)
+    xsdt = xsdt_table(host.acpi, rules, madt_at.start, visible)
     xsdt_at = _place(guest, len(xsdt), "Unable to find guest RAM for XSDT")
     rsdp = acpi.rsdp(host.acpi.oem_id, xsdt_at.start)
     rsdp_at = _place(guest, len(rsdp), "Unable to allocate guest RAM for RSDP")
@@ -67,10 +71,6 @@ def _place(guest: GuestMap, size: int, message: str) -> Range:
     span = Range.at(address, size)
     guest.add(span, ACPI)
     return span
-
-
-def _owned(host: PvhHost, span: Range) -> bool:
-    return firmware_owns(sanitized(host.e820), span)
 
 
 def _allowed(signature: str, rules: PvhRules) -> bool:
@@ -90,14 +90,10 @@ def madt_table(host: PvhHost, rules: PvhRules) -> bytes:
     return acpi.table(header, b"".join(parts))
 
 
-def xsdt_table(host: PvhHost, rules: PvhRules, madt: int) -> bytes:
+def xsdt_table(facts: Acpi, rules: PvhRules, madt: int, visible: Iterable[HostTable]) -> bytes:
     """Xen's MADT first, then what dom0 may see of the host's tables."""
-    listed = [
-        table.range.start
-        for table in host.acpi.tables
-        if table.signature not in NOT_LISTED and _allowed(table.signature, rules) and _owned(host, table.range)
-    ]
-    return acpi.xsdt(replace(root_header(host.acpi, rules), revision=1), [madt, *listed])
+    listed = [table.range.start for table in visible if table.signature not in NOT_LISTED]
+    return acpi.xsdt(replace(root_header(facts, rules), revision=1), [madt, *listed])
 
 
 def unsound_xsdt(facts: Acpi, rules: PvhRules) -> bool:

@@ -11,7 +11,8 @@ dom0's RAM is at the host's addresses, in order until it has all its pages. Xen:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
 
 from mbtool.errors import InputError
 from mbtool.plan.e820 import FOUR_GIB, MIB, RAM, E820Entry, E820Map
@@ -130,17 +131,21 @@ class GuestMap:
         return True
 
 
-def firmware_owns(host: Iterable[E820Entry], span: Range) -> bool:
-    """Whether every page of ``span`` lies wholly in one entry that is reserved, ACPI or NVS.
+def firmware_areas(host: E820Map) -> list[Range]:
+    """What of the host's memory is reserved, ACPI or NVS: disjoint, in order."""
+    return [entry.range for entry in sanitized(host) if entry.type in (RESERVED, ACPI, NVS)]
+
+
+def firmware_owns(areas: Sequence[Range], span: Range) -> bool:
+    """Whether every page of ``span`` lies wholly in one of the firmware's ``areas``.
 
     Xen: ``acpi_memory_banned`` and ``page_is_ram_type``, on the host's map.
     """
-    areas = [entry.range for entry in host if entry.type in (RESERVED, ACPI, NVS)]
     pages = span.paged()
     at = pages.start
     while at < pages.end:
-        area = next((area for area in areas if area.covers(Range.at(at, PAGE))), None)
-        if area is None:
+        i = bisect_right(areas, at, key=lambda area: area.start) - 1
+        if i < 0 or not areas[i].covers(Range.at(at, PAGE)):
             return False
-        at = down(area.end)
+        at = down(areas[i].end)
     return True

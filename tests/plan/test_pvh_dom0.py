@@ -16,7 +16,7 @@ from mbtool.plan.e820 import E820Entry, E820Map
 from mbtool.plan.memory import PAGE, Range, overlapping
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.plan.pvh_machine import HostTable, PvhHost
-from mbtool.plan.pvh_map import GuestMap, firmware_owns, sanitized
+from mbtool.plan.pvh_map import GuestMap, firmware_areas, firmware_owns, sanitized
 
 MIB = 1 << 20
 RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5
@@ -136,7 +136,7 @@ def test_adding_a_range(span: tuple[int, int], added: bool, expected: list[tuple
 
 
 def test_tables_count_only_in_whole_firmware_pages() -> None:
-    host = sanitized(entries((0x1000, 0x3000, ACPI), (0x3000, 0x4800, RESERVED), (0x8000, 0x9000, RAM)))
+    host = firmware_areas(entries((0x1000, 0x3000, ACPI), (0x3000, 0x4800, RESERVED), (0x8000, 0x9000, RAM)))
     assert firmware_owns(host, Range(0x1FFF, 0x3001))
     assert not firmware_owns(host, Range(0x4000, 0x4010)), "its page is not whole"
     assert not firmware_owns(host, Range(0x8000, 0x8010))
