@@ -244,6 +244,14 @@ def test_a_pvh_dom0_says_what_build_dom0_writes(samples: Path, tmp_path: Path) -
     assert "dom0's physical memory" in mbtool("plan", "dom0", *options).stdout
 
 
+def test_places_that_the_machine_does_not_have_are_told(samples: Path) -> None:
+    options = ("--kernel", samples / "pv-dom0/pv-dom0.elf", "--initrd", samples / "initrd/initrd.img")
+    found = planned("dom0", *options, "--e820", "qemu-pc:512M")
+    assert [finding["id"] for finding in found["findings"]] == ["MACHINE-PLACE"] * 2
+    placed = ("--alloc-base", "0x10000000", "--initrd-base", "0x1f000000")
+    assert planned("dom0", *options, *placed, "--e820", "qemu-pc:512M")["findings"] == []
+
+
 def test_what_xen_refuses(samples: Path) -> None:
     done = mbtool("plan", "dom0", "--kernel", samples / "pv-dom0/pv-dom0.elf", "--nr-pages", "100")
     assert (done.returncode, done.stdout) == (2, "")
@@ -293,6 +301,14 @@ def test_no_kernel(tmp_path: Path, kind: str) -> None:
         assert done.stderr.startswith("mbtool: ") and done.stderr.count("\n") == 1
     done = mbtool("plan", kind, "--kernel", tmp_path / "missing")
     assert done.returncode == 2 and "cannot open" in done.stderr
+
+
+def test_a_map_from_a_pipe(vmlinuz: Path) -> None:
+    log = b"[    0.0] BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff] usable\n"
+    log += b"[    0.0] BIOS-e820: [mem 0x0000000000100000-0x0000000007ffffff] usable\n"
+    done = mbtool("plan", "linux", "--kernel", vmlinuz, "--e820", "-", stdin=log)
+    assert done.returncode == 0
+    assert "usable" in done.stdout and "assumed" not in done.stdout
 
 
 def test_a_map_that_is_none(vmlinuz: Path) -> None:

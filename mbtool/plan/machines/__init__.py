@@ -12,7 +12,7 @@ from pathlib import Path
 from mbtool.errors import InputError
 from mbtool.plan import e820_text
 from mbtool.plan.e820 import E820Map
-from mbtool.source import read_file
+from mbtool.source import open_stdin, read_file
 
 SUFFIX = ".map"
 
@@ -25,7 +25,7 @@ def names() -> tuple[str, ...]:
 
 
 def memory_map(word: str) -> E820Map:
-    """The map called ``word``: a machine that ships, else a file (see ``e820_text``).
+    """The map called ``word``: a machine that ships, else a file, - for standard input (see ``e820_text``).
 
     Raises InputError when there is neither or the file is no memory map, LimitError when it is too large.
     """
@@ -33,6 +33,9 @@ def memory_map(word: str) -> E820Map:
     if word in known:
         data = (files(__name__) / (word.replace(":", "-") + SUFFIX)).read_bytes()
         return e820_text.parse(data, word)
+    if word == "-":
+        with open_stdin() as source:
+            return e820_text.parse(source.read(0, e820_text.MAX_TEXT), "standard input")
     if not Path(word).exists():
         raise InputError(
             "no such file, and no machine that is known",
