@@ -17,8 +17,8 @@ E820 = Annotated[
     typer.Option(
         "--e820",
         metavar="MAP",
-        help="The machine's memory: a map (text or JSON), /proc/iomem, a Xen or Linux boot log (- is standard input), "
-        "or a machine that is known, such as qemu-q35:1024M.",
+        help="The machine's memory: a map (text or JSON), /proc/iomem, a Xen or Linux boot log (or - for a pipe), "
+        "or a machine that is known (qemu-q35:1024M).",
     ),
 ]
 Cmdline = Annotated[str, typer.Option("--cmdline", metavar="TEXT", help="The kernel's command line.")]

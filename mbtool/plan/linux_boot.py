@@ -2,7 +2,7 @@
 
 ::
 
-    | 0x30000 boot_params, command line | … kernel: all the memory it needs … | initrd, on a page |
+    | 0x30000 boot_params | 0x3e000 command line | … kernel: all the memory it needs … | initrd, on a page |
 
 Linux: Documentation/arch/x86/boot.rst ("32-bit Boot Protocol", "Details of Header Fields"), zero-page.rst. A
 relocatable kernel never runs below its preferred address (arch/x86/boot/compressed/head_64.S), so no place below
@@ -18,14 +18,11 @@ from mbtool.formats.multiboot_shared import bytes_of
 from mbtool.plan import linux_params
 from mbtool.plan.e820 import FOUR_GIB, E820Map
 from mbtool.plan.linux_kernel import LinuxKernel, linux_kernel
-from mbtool.plan.linux_params import ALT_MEM_K, E820_ENTRIES, E820_TABLE, Settings, boot_params
+from mbtool.plan.linux_params import ALT_MEM_K, E820_ENTRIES, E820_TABLE, HEAP_END, Settings, boot_params
 from mbtool.plan.load import Load, LoadPlan, MachinePatch, MachineValue, MapShape, Part, Registers
 from mbtool.plan.memory import PAGE, TOP, Range
 from mbtool.plan.modules import ModuleFile, behind
 from mbtool.plan.room import HIGH, LOW, Room
-
-HEAP_END = 0xE000
-"""End of the 16-bit setup code's stack and heap, from its start (boot.rst, "Sample Boot Configuration")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,10 @@ class LinuxPlan:
 
     @property
     def real_mode_entry(self) -> RealModeEntry:
-        """The 16-bit entry: with the real-mode part where ``boot_params`` is, which it then makes by itself."""
+        """The 16-bit entry: with the real-mode part where ``boot_params`` is, which it then makes by itself.
+
+        Its setup header must be that of ``boot_params``; up to HEAP_END the memory behind it is its own.
+        """
         segment = self.params_at >> 4
         return RealModeEntry(segment + 0x20, 0, segment, HEAP_END)
 
@@ -100,7 +100,8 @@ def plan(
     span = Range.at(at, kernel.needed)
     placed = _place_initrd(kernel, initrd, room, span.end) if initrd and initrd.size else None
     params_at = room.find("boot_params", linux_params.SIZE, name, align=PAGE, within=LOW)
-    cmdline_at = room.find("the command line", len(text), name, align=16, within=LOW)
+    behind_heap = Range(params_at + HEAP_END, max(params_at + HEAP_END, LOW.end))
+    cmdline_at = room.find("the command line", len(text), name, align=16, within=behind_heap)
     settings = Settings(
         code32_start=at + kernel.entry_offset,
         alignment=alignment,

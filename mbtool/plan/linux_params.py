@@ -21,7 +21,11 @@ ALT_MEM_K, E820_ENTRIES, E820_TABLE = (
 )
 """Offsets of what only the machine knows."""
 UNDEFINED_LOADER = 0xFF
-QUIET_FLAG = 1 << 5
+QUIET_FLAG, CAN_USE_HEAP = 1 << 5, 1 << 7
+HEAP_END = 0xE000
+"""End of the 16-bit setup code's stack and heap, from its start (boot.rst, "Sample Boot Configuration")."""
+HEAP_END_PTR = HEAP_END - 0x200
+"""What the setup header calls it (boot.rst, "heap_end_ptr")."""
 MASK32 = 0xFFFFFFFF
 VGA_TEXT = ScreenInfo(
     orig_y=24,
@@ -58,6 +62,8 @@ def boot_params(kernel: LinuxKernel, settings: Settings, memory: E820Map | None)
         ramdisk_image=initrd.start & MASK32,
         ramdisk_size=initrd.size & MASK32,
     )
+    if header.has("heap_end_ptr"):
+        header = replace(header, loadflags=header.loadflags | CAN_USE_HEAP, heap_end_ptr=HEAP_END_PTR)
     if settings.alignment is not None:
         header = replace(header, kernel_alignment=settings.alignment)
     params = BootParams(

@@ -164,8 +164,8 @@ def test_boot_params_and_what_they_point_at(tmp_path: Path) -> None:
     found = decoded("boot_params", page)
     assert "cmd_line" not in found["structure"]["fields"]
     setup = next(child for child in found["structure"]["children"] if child["kind"] == "setup-header")
-    assert setup["fields"]["cmd_line_ptr"]["value"] == "0x31000"
-    page.write_bytes(page.read_bytes() + b"one two\0")
+    assert setup["fields"]["cmd_line_ptr"]["value"] == "0x3e000"
+    page.write_bytes(page.read_bytes().ljust(0xE000, b"\0") + b"one two\0")
     assert value(decoded("boot_params", page, "--base", "0x30000"), "cmd_line") == "one two"
 
 

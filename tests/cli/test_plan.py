@@ -90,7 +90,7 @@ def test_linux(vmlinuz: Path, samples: Path, tmp_path: Path) -> None:
     at = (end_of_ram - size) & -4096
     assert regions(found) == [
         ("boot_params", 0x30000, 4096),
-        ("command line", 0x31000, 8),
+        ("command line", 0x3E000, 8),
         ("vmlinuz", 16 * MIB, SIZE),
         ("vmlinuz: needed to unpack", 16 * MIB + SIZE, 3 * MIB - SIZE),
         ("initrd.img", at, size),
@@ -103,7 +103,7 @@ def test_linux(vmlinuz: Path, samples: Path, tmp_path: Path) -> None:
     written = page.read_bytes()
     assert len(written) == 4096
     assert struct.unpack_from("<II", written, 0x218) == (at, size)
-    assert struct.unpack_from("<I", written, 0x228) == (0x31000,)
+    assert struct.unpack_from("<I", written, 0x228) == (0x3E000,)
     assert written[0x1E8] == 9
     assert found["structure"]["kind"] == "boot-params"
     # the map can be given again

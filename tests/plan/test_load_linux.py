@@ -33,6 +33,7 @@ OFFSETS = {
     "ramdisk_image": (0x218, "<I"),
     "ramdisk_size": (0x21C, "<I"),
     "cmd_line_ptr": (0x228, "<I"),
+    "heap_end_ptr": (0x224, "<H"),
     "initrd_addr_max": (0x22C, "<I"),
     "kernel_alignment": (0x230, "<I"),
     "relocatable_kernel": (0x234, "<B"),
@@ -128,15 +129,16 @@ def test_boot_params_page():
     expected[:0x12] = bytes([0, 24, 0, 0, 0, 0, 3, 80, 0, 0, 0, 0, 0, 0, 25, 1, 16, 0])  # screen_info: 80 x 25 text
     expected[0x1F1:0x26C] = head(
         type_of_loader=0xFF,
-        loadflags=0x21,  # QUIET_FLAG
+        loadflags=0xA1,  # QUIET_FLAG, CAN_USE_HEAP
+        heap_end_ptr=0xDE00,  # for the 16-bit entry: boot.rst's 0xe000, less 0x200
         code32_start=0x1000000,
         ramdisk_image=0x4400000,
         ramdisk_size=1035,
-        cmd_line_ptr=0x31000,
+        cmd_line_ptr=0x3E000,
     )[0x1F1:0x26C]
     assert content == bytes(expected)
     load = plan.load_plan.loads[1]
-    assert (load.address, load.content) == (0x31000, b"quiet console=ttyS0\0")
+    assert (load.address, load.content) == (0x3E000, b"quiet console=ttyS0\0")
 
 
 def test_without_an_initrd_its_fields_are_zero():
