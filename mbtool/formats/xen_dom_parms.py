@@ -49,7 +49,7 @@ def derive(
     parms = attempt.parms
     refusal = (
         attempt.refusal
-        or mode_refusal(parms, hvm=hvm, pv32=pv32)
+        or mode_refusal(parms, hvm=hvm, version=version, pv32=pv32)
         or dom0_refusal(parms, hvm=hvm, version=version)
         or (None if hvm else hole_refusal(parms))
     )

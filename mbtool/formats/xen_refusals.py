@@ -80,17 +80,19 @@ def address_refusal(values: GuestValues, parms: DomParms, *, hvm: bool, version:
     return None
 
 
-def mode_refusal(parms: DomParms, *, hvm: bool = False, pv32: bool = True) -> RefusedError | None:
+def mode_refusal(
+    parms: DomParms, *, hvm: bool = False, version: Version = (4, 17), pv32: bool = True
+) -> RefusedError | None:
     """Why Xen cannot run this kernel in the mode asked for; ``pv32``: it was built with CONFIG_PV32."""
     if hvm:
         missing = parms.phys_entry is None
         return RefusedError("Unable to find XEN_ELFNOTE_PHYS32_ENTRY address") if missing else None
-    if parms.elf_class == 32 and not pv32:
+    if parms.elf_class == 32 and not pv32 and version >= (4, 16):
         return RefusedError("Found 32-bit PV kernel, but CONFIG_PV32 missing")
     if (parms.elf_class, parms.machine) == (64, EM_X86_64):
         return None
     if (parms.elf_class, parms.machine) == (32, EM_386) and parms.pae is not PaeMode.NO:
-        return None
+        return None if pv32 else RefusedError("Dom0 failed to switch to compat: -95 (CONFIG_PV32 is missing)")
     return RefusedError(
         "Mismatch between Xen and DOM0 kernel",
         expected="ELF64 for x86-64, or ELF32 for i386 with PAE",

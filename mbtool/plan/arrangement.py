@@ -33,7 +33,7 @@ def lines(plan: Plan) -> tuple[str, ...]:
         result.append(f" Init. ramdisk: {_span(plan.initrd)}")
     result += ["VIRTUAL MEMORY ARRANGEMENT:", f" Loaded kernel: {_span(space.kernel)}"]
     if space.initrd or plan.version.every_line:
-        result.append(f" Init. ramdisk: {_span(space.initrd or NOTHING)}")
+        result.append(f" Init. ramdisk: {_span(NOTHING if space.initrd is None else space.initrd)}")
     result += [f" Phys-Mach map: {_span(plan.p2m)}", f" Start info:    {_span(space.start_info)}"]
     if plan.version.every_line:
         result += [f" Xenstore ring: {_span(NOTHING)}", f" Console ring:  {_span(NOTHING)}"]

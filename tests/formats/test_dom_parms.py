@@ -437,6 +437,8 @@ def test_32_bit(how, notes, message):
     else:
         assert of(data).elf_class == 32
         assert refusal(data, pv32=False) == "Found 32-bit PV kernel, but CONFIG_PV32 missing"
+        words = refusal(data, pv32=False, version=(4, 15))
+        assert words.startswith("Dom0 failed to switch to compat: -95")  # as 4.14.6 says it
 
 
 @pytest.mark.parametrize("machine", [3, 183])

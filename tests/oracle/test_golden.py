@@ -58,6 +58,7 @@ def test_recording_is_reproduced(
 
 
 MADE = [
+    pytest.param("xen4.14.6-two-l2", "two-l2", 131328, "", id="4.14.6"),
     pytest.param("pv32/4.17.7-two-l2", "pv32-two-l2", 25000, "", id="4.17.7-pv32-two-l2"),
     pytest.param("pv32/4.22.0-linux", "pv32-linux", 131072, "a  b ", id="4.22.0-pv32-linux"),
     pytest.param("debug/4.17.7-symbols", "symbols", 131328, "", id="4.17.7-debug"),
@@ -67,7 +68,7 @@ MADE = [
 
 @pytest.mark.parametrize(("name", "kernel", "nr_pages", "cmdline"), MADE)
 def test_recording_of_a_kernel_made_to_order(name: str, kernel: str, nr_pages: int, cmdline: str) -> None:
-    """Builds of Xen that Debian does not have: with 32-bit PV kernels, or for debugging."""
+    """Builds of Xen that Debian does not have: an old one, with 32-bit PV kernels, for debugging."""
     recording = load(ORACLE / name)
     version = xen_versions.parse(str(recording.about["xen"]))
     image = {**synthetic.CASES, **synthetic.CASES_32}[kernel].image

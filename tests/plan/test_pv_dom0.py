@@ -187,6 +187,12 @@ def test_lines_of_absent_parts() -> None:
     assert [line for line in old if line not in absent] == list(new)
 
 
+def test_line_of_an_initrd_that_would_be_mapped() -> None:
+    """Up to 4.15, with where it would be: as 4.14.6 printed it."""
+    lines = arrangement.lines(planned(kernel(unmapped_initrd=False), version="4.14"))
+    assert " Init. ramdisk: ffffffff80400000->ffffffff80400000" in lines
+
+
 def test_lines_of_a_mapped_initrd() -> None:
     plan = planned(kernel(unmapped_initrd=False), initrd_len=5)
     assert arrangement.lines(plan)[6] == " Init. ramdisk: ffffffff80400000->ffffffff80400005"
