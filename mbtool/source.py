@@ -351,7 +351,7 @@ class StreamSource(Source):
                 self._end()
             except MbtoolError as error:
                 self._end()
-                self._damage = error
+                self._damage = error.with_traceback(None)  # which holds this stream
             else:
                 self._kept += piece
                 self.forget(self._unwanted)

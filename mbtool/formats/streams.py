@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from mbtool.errors import FormatError, LimitError, MbtoolError
@@ -69,19 +70,25 @@ class MemberStream(StreamSource):
     def __init__(
         self, source: Source, open_member: Callable[[Source, int], Pieces | None], name: str, budget: Budget
     ) -> None:
-        self.members = 0
-        self._source = source
-        self._open = open_member
-        super().__init__(self._unpack_all, name, budget)
+        # The generator must not refer to the stream, which holds it: what is unpacked would then stay in memory
+        # until the garbage collector comes by.
+        self._whole = [0]
+        super().__init__(partial(_unpack_all, source, open_member, self._whole), name, budget)
 
-    def _unpack_all(self) -> Pieces:
-        at = count = 0
-        while (member := self._open(self._source, at)) is not None:
-            for piece, packed in member:
-                at = packed
-                yield piece, at
-            count += 1
-            self.members = max(self.members, count)
+    @property
+    def members(self) -> int:
+        return self._whole[0]
+
+
+def _unpack_all(source: Source, open_member: Callable[[Source, int], Pieces | None], whole: list[int]) -> Pieces:
+    """The pieces of all members; ``whole[0]`` becomes the number of those that were unpacked whole."""
+    at = count = 0
+    while (member := open_member(source, at)) is not None:
+        for piece, packed in member:
+            at = packed
+            yield piece, at
+        count += 1
+        whole[0] = max(whole[0], count)
 
 
 class Decoder(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from mbtool.errors import FormatError
 from mbtool.formats import compression
 from mbtool.formats.context import Context
 from mbtool.model import Field, Node
-from mbtool.source import MIB, Budget, BytesSource, Source, open_file
+from mbtool.source import MIB, Budget, BytesSource, Source, StreamSource, open_file
 from tests.formats.streams import HELLO, PLAIN, nested, opaque
 
 COMMANDS = (
@@ -358,6 +359,25 @@ def check_kernel(path: Path, kind: str) -> None:
 def test_xz_without_the_package_for_it(pack: Pack, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "lzma_mt", None)
     assert unpacked(pack("xz --x86 --lzma2=dict=32MiB --check=crc32", PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_nothing_is_kept_of_an_image_that_was_shown(cut: int, large):
+    """Not even until the garbage collector comes by: images are shown one after the other."""
+
+    def streams() -> int:
+        return sum(isinstance(each, StreamSource) for each in gc.get_objects())
+
+    _, packed = large("xz -0")
+    data = packed[: len(packed) - cut * MIB]
+    gc.collect()
+    gc.disable()
+    try:
+        before = streams()
+        identify.inspect(BytesSource(data))
+        assert streams() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.real
