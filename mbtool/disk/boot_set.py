@@ -15,9 +15,9 @@ from mbtool.disk.image import UEFI_PROGRAM, DiskRequest, Partition
 from mbtool.disk.kernel import BootFile, boot_file
 from mbtool.disk.protocols import DiskFile, Protocol
 from mbtool.errors import InputError
-from mbtool.formats import pe
+from mbtool.formats import pe, pe_headers
 from mbtool.plan.load import LoadPlan, moved_into
-from mbtool.source import MIB, read_file
+from mbtool.source import MIB, Source, open_file, read_file
 
 EFI_DIRECTORY = "EFI/BOOT"
 """Of the program that firmware starts; Xen looks for its files beside itself."""
@@ -140,12 +140,25 @@ def firmware(request: DiskRequest) -> tuple[str, ...]:
 
 
 def efi_beside(xen: Path) -> Path | None:
-    """Xen's EFI image in the directory of its Multiboot image: the one of the same name, else the only one."""
+    """Xen's EFI image in the directory of its Multiboot image: the one of the same name, else the only one.
+
+    None where there is none, or ``xen`` is an EFI image itself.
+    """
+    with open_file(xen) as source:
+        if not pe.reject(source):
+            return None
     same = xen.with_name(xen.name.removesuffix(".gz") + ".efi")
     if same.exists():
         return same
     found = sorted(xen.parent.glob("xen*.efi"))
     return found[0] if len(found) == 1 and found[0] != xen else None
+
+
+def _refuse_other_program(source: Source) -> None:
+    """Xen is linked to run in the upper half of the address space: no other EFI program is."""
+    headers = None if pe.reject(source) else pe_headers.parse(source)[0]
+    if headers is None or headers.optional is None or not headers.optional.ImageBase >> 63:
+        raise InputError("is no EFI program of Xen's", source=source.name, expected="an image like xen.efi")
 
 
 def _xen(
@@ -160,8 +173,7 @@ def _xen(
     """Xen with dom0: the files, Xen's EFI configuration, and what the BIOS stub loads if there is a Xen for it."""
     home = f"{EFI_DIRECTORY}/"
     if xen_efi is not None:
-        if pe.reject(xen_efi.source):
-            raise InputError("is no EFI program", source=xen_efi.source.name, expected="Xen's EFI image")
+        _refuse_other_program(xen_efi.source)
         disk.add(UEFI_PROGRAM, xen_efi.content)
         ramdisk = initrd.name if initrd else None
         disk.add(home + "BOOTX64.cfg", xen_cfg.build(boot.xen_cmdline, kernel.name, boot.cmdline, ramdisk))

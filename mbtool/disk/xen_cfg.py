@@ -17,7 +17,7 @@ def build(xen_cmdline: str, kernel: str, cmdline: str, ramdisk: str | None) -> b
         if any(ord(char) < 0x20 or char == "#" for char in text):
             raise InputError(
                 f"{what} command line cannot be written to a Xen EFI configuration",
-                found=text,
+                found=repr(text),
                 expected="no '#' and no control characters",
             )
     lines = ["[global]", f"default={SECTION}", "", f"[{SECTION}]"]

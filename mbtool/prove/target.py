@@ -97,7 +97,11 @@ def _format(path: Path) -> tuple[bool, str]:
     with open_file(path) as source:
         magic = source.read(0, 8)
         driver = next((name for start, name in DRIVERS if magic.startswith(start)), "raw")
-        return source.read(0x8001, 5) == b"CD001", driver
+        cdrom = source.read(0x8001, 5) == b"CD001"
+        kernel = source.read(0x202, 4) == b"HdrS"
+        if kernel or (driver == "raw" and not cdrom and source.read(510, 2) != b"\x55\xaa"):
+            raise InputError("is no disk image or ISO", source=str(path), remedy="make one of it with build-disk")
+        return cdrom, driver
 
 
 def _layout(path: Path) -> tuple[int, bool]:

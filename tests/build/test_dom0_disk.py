@@ -103,7 +103,7 @@ def test_with_one_xen_image_only(tmp_path: Path, xen_gz: Path, xen_efi: Path) ->
     ("given", "error", "words"),
     [
         ({"xen_efi": Path("/nonexistent.efi")}, InputError, "cannot open"),
-        ({"xen_efi": KERNEL}, InputError, "is no EFI program"),
+        ({"xen_efi": KERNEL}, InputError, "is no EFI program of Xen's"),
         ({"cmdline": "a # b"}, InputError, "cannot be written to a Xen EFI configuration"),
     ],
 )

@@ -31,7 +31,7 @@ def stage(tmp_path: Path):
     (tmp_path / "dom0" / "layout.txt").write_text("".join(f"{line}\n" for line in LAYOUT))
     (tmp_path / "dom0" / "layout.json").write_text('{"nr_pages": 1000, "mode": "pv"}')
     for image in (tmp_path / "dom0" / "disk.img", tmp_path / "disk.img"):
-        image.write_bytes(bytes(65536))
+        image.write_bytes(bytes(510) + b"\x55\xaa" + bytes(65024))
 
     def setup(console: str, status: int = 0) -> dict[str, str]:
         (tmp_path / "console").write_text(console)
@@ -114,6 +114,8 @@ def test_a_large_dom0_gets_a_large_machine(tmp_path: Path, stage) -> None:
         ["--log", "disk.img", "disk.img"],
         ["--junit", "/dev/null", "disk.img"],
         ["absent.img"],
+        ["dom0/layout.txt"],
+        [ROOT / "samples" / "multiboot1" / "multiboot1.elf"],
         ["bin"],
         ["--bus", "scsi", "disk.img"],
         ["--timeout", "0", "disk.img"],
@@ -122,7 +124,7 @@ def test_a_large_dom0_gets_a_large_machine(tmp_path: Path, stage) -> None:
         [],
     ],
 )
-def test_unusable_arguments_boot_nothing(tmp_path: Path, stage, arguments: list[str]) -> None:
+def test_unusable_arguments_boot_nothing(tmp_path: Path, stage, arguments: list[str | Path]) -> None:
     done = mbtool("prove", *arguments, cwd=tmp_path, env=stage(GOOD))
     assert (done.returncode, done.stdout) == (2, "")
 
