@@ -22,6 +22,8 @@ from mbtool.source import open_file
 if TYPE_CHECKING:
     from mbtool.build.dom0_pvh import PlannedPvh
 
+EFI_KEEPS_NAME = (4, 19)
+"""Since then Xen does not take the kernel's file name off again (xen/arch/x86/setup.c, ``cmdline_cook``)."""
 SERIAL = "console=com1,vga com1=115200"
 
 
@@ -57,7 +59,9 @@ def write(asked: Request, planned: Planned | PlannedPvh, fd: int, progress: Prog
         )
     )
     write_disk(plan_disk(wanted), fd, progress)
-    return DiskBoot(firmware(wanted), words, (*notes, *_other_version(asked, planned)))
+    boots = firmware(wanted)
+    more = (*_other_version(asked, planned), *_named(planned)) if "uefi" in boots else ()
+    return DiskBoot(boots, words, (*notes, *more))
 
 
 def xen_cmdline(asked: Request, planned: Planned | PlannedPvh) -> str:
@@ -85,3 +89,10 @@ def _other_version(asked: Request, planned: Planned | PlannedPvh) -> Iterator[st
     version = str((node and node.get("version")) or "of unknown version")
     if version != planned.plan.version.text:
         yield f"UEFI: its Xen is {version}, and the plan is for {planned.plan.version}"
+
+
+def _named(planned: Planned | PlannedPvh) -> Iterator[str]:
+    """A note where Xen's own EFI loader counts as one that prepends no name, and prepends it all the same."""
+    if planned.plan.version.release >= EFI_KEEPS_NAME:
+        name = planned.plan.version
+        yield f"UEFI: Xen {name} puts the kernel's file name before dom0's command line, which is not planned for"

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from mbtool.build.output import writable_target, write_file
 from mbtool.errors import InputError
-from mbtool.prove.qemu import End, Machine, Run, boot, drive_arguments
-from mbtool.prove.stages import plain, reached
+from mbtool.prove.qemu import End, Firmware, Machine, Run, boot, drive_arguments
+from mbtool.prove.stages import Stage, plain, reached
 from mbtool.prove.target import Target
 from mbtool.prove.verdict import Outcome, Verdict, enough, judge
 from mbtool.render.style import Style, printable
@@ -50,10 +50,7 @@ def conduct(path: Path, what: Target, machines: Sequence[Machine], timeout: floa
     console: list[str] = []
     try:
         for machine in machines:
-            console.append(f"# {machine.firmware}\n")
-            run = _boot(machine, what, timeout, console)
-            console.append("\n")
-            proofs.append(Proof(machine, run, judge(run, what.expected, timeout)))
+            proofs.append(_prove(machine, what, timeout, console))
             if not reports.json:
                 _text(path, proofs[-1], sys.stdout)
     finally:
@@ -66,6 +63,16 @@ def conduct(path: Path, what: Target, machines: Sequence[Machine], timeout: floa
 
         print(dumps({"schema": "mbtool/prove/1", "target": str(path), "boots": [_json(proof) for proof in proofs]}))
     return max(proof.verdict.exit_code for proof in proofs)
+
+
+def _prove(machine: Machine, what: Target, timeout: float, console: list[str]) -> Proof:
+    if machine.firmware is Firmware.BIOS and not what.boot_code:
+        run = Run(message="the disk has no boot code for a BIOS")
+        return Proof(machine, run, Verdict(Outcome.FAILED, Stage.NOTHING, run.message, run.end, run.seconds))
+    console.append(f"# {machine.firmware}\n")
+    run = _boot(machine, what, timeout, console)
+    console.append("\n")
+    return Proof(machine, run, judge(run, what.expected, timeout))
 
 
 def _boot(machine: Machine, what: Target, timeout: float, console: list[str]) -> Run:

@@ -83,6 +83,7 @@ FAILURES = (
     Failure(
         "firmware", r"(No bootable device|Boot failed: not a bootable disk)", "the firmware found nothing to boot"
     ),
+    Failure("firmware", r"BdsDxe: (No bootable option .+)", "the firmware found nothing to boot", final=True),
     Failure("firmware", r"BdsDxe: (failed to (?:load|start) .+)", "the firmware could not start the boot file"),
     Failure("loader", r"^(error: .+)", "the boot loader failed"),
     Failure("loader", r"grub rescue> ?", "GRUB found no configuration"),

@@ -24,6 +24,8 @@ DEFAULT_MEMORY = 1024
 XEN_MEMORY = 512
 """MiB beside dom0's: plenty for Xen, its tables and what firmware keeps."""
 MIB_SHIFT = 20
+MBR_CODE = 440
+"""Bytes of an MBR that are code."""
 PVH_CPU, PVH_DEVICES = "qemu64,+svm,+npt", ("-device", "amd-iommu")
 """Xen builds a PVH dom0 only with hardware virtualisation and an IOMMU."""
 PVH_TABLE = "PHYSICAL ADDRESSES OF DOM0:"
@@ -43,6 +45,8 @@ class Target:
     expected: Expectation
     cdrom: bool = False
     driver: str = "raw"
+    boot_code: bool = True
+    """Whether there may be something for a BIOS to start."""
     memory: int = DEFAULT_MEMORY
     cpu: str = "qemu64"
     devices: tuple[str, ...] = ()
@@ -63,13 +67,13 @@ def target(path: Path, patterns: tuple[str, ...]) -> Target:
             )
         memory, pvh = _layout(path / "layout.json")
         expected = Expectation(Stage.DOM0_BUILT, patterns, _layout_lines(path / "layout.txt"))
-        made = Target(image, expected, memory=memory)
+        made = Target(image, expected, boot_code=_boot_code(image), memory=memory)
         return replace(made, cpu=PVH_CPU, devices=PVH_DEVICES) if pvh else made
     if not path.is_file():
         raise InputError("no such file or directory", source=str(path))
     expected = Expectation(patterns=patterns) if patterns else Expectation(Stage.USERSPACE, settle=SETTLE)
     cdrom, driver = _format(path)
-    return Target(path, expected, cdrom, driver)
+    return Target(path, expected, cdrom, driver, boot_code=cdrom or driver != "raw" or _boot_code(path))
 
 
 def _check_patterns(patterns: tuple[str, ...]) -> None:
@@ -102,6 +106,14 @@ def _format(path: Path) -> tuple[bool, str]:
         if kernel or (driver == "raw" and not cdrom and source.read(510, 2) != b"\x55\xaa"):
             raise InputError("is no disk image or ISO", source=str(path), remedy="make one of it with build-disk")
         return cdrom, driver
+
+
+def _boot_code(disk: Path) -> bool:
+    """Whether the MBR of a raw disk has code in it. Without, a BIOS goes astray and says nothing."""
+    from mbtool.source import open_file
+
+    with open_file(disk) as source:
+        return any(source.read(0, MBR_CODE))
 
 
 def _layout(path: Path) -> tuple[int, bool]:

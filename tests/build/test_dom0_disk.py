@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from mbtool.build.dom0 import Request, plan_dom0
-from mbtool.build.dom0_disk import SERIAL, xen_cmdline
+from mbtool.build.dom0_disk import SERIAL, _named, xen_cmdline
 from mbtool.build.dom0_files import build_dom0
 from mbtool.errors import InputError, MbtoolError
 from mbtool.plan import dom0_mem, xen_options
@@ -52,6 +52,14 @@ def test_what_xen_is_told(given, words):
         planned = plan_dom0(request, kernel, None, None).plan.nr_pages
     option = dom0_mem.parse(xen_options.dom0_mem(told(**given).encode()))
     assert [dom0_mem.compute_nr_pages(option, host << 18) for host in (4, 64)] == [planned] * 2  # GiB
+
+
+@pytest.mark.parametrize(("version", "named"), [("4.18", False), ("4.19", True), ("4.22", True)])
+def test_newer_xen_prepends_the_kernels_name_on_uefi(version: str, named: bool) -> None:
+    request = Request(kernel=KERNEL, xen_version=version)
+    with open_file(KERNEL) as kernel:
+        notes = list(_named(plan_dom0(request, kernel, None, None)))
+    assert [note[:5] for note in notes] == ["UEFI:"] * named
 
 
 @pytest.mark.real

@@ -31,7 +31,7 @@ def stage(tmp_path: Path):
     (tmp_path / "dom0" / "layout.txt").write_text("".join(f"{line}\n" for line in LAYOUT))
     (tmp_path / "dom0" / "layout.json").write_text('{"nr_pages": 1000, "mode": "pv"}')
     for image in (tmp_path / "dom0" / "disk.img", tmp_path / "disk.img"):
-        image.write_bytes(bytes(510) + b"\x55\xaa" + bytes(65024))
+        image.write_bytes(b"\xeb".ljust(510, b"\0") + b"\x55\xaa" + bytes(65024))
 
     def setup(console: str, status: int = 0) -> dict[str, str]:
         (tmp_path / "console").write_text(console)
@@ -64,6 +64,17 @@ def test_verdicts(tmp_path: Path, stage, target: str, console: str, status: int,
     jsonschema.validate(document, SCHEMA)
     (boot,) = document["boots"]
     assert (boot["outcome"], boot["memory"]) == (outcome, 1024)
+
+
+def test_a_disk_without_boot_code_is_not_even_tried_on_a_bios(tmp_path: Path, stage) -> None:
+    env = stage("Linux version 6.1\nRun /init as init process\n")
+    (tmp_path / "disk.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(65024))
+    done = mbtool("prove", "--json", "disk.img", cwd=tmp_path, env=env)
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert done.returncode == 1
+    assert document["boots"][0]["outcome"] == "failed"
+    assert "no boot code" in document["boots"][0]["reason"]
 
 
 def test_a_missing_qemu_is_a_verdict(tmp_path: Path, stage) -> None:
@@ -135,7 +146,14 @@ def test_qemu_ends_with_the_program_and_the_log_is_kept(tmp_path: Path, stage, s
     script = f"#!/bin/sh\necho $$ > {tmp_path}/pid\necho 'Linux version 6'\nexec sleep 60\n"
     (tmp_path / "bin" / "qemu-system-x86_64").write_text(script)
     command = [sys.executable, "-m", "mbtool", "prove", "--accel", "tcg", "--log", "console.txt", "disk.img"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        # What runs in the background of a shell is born deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
