@@ -168,13 +168,13 @@ def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> Bo
             for item in manifest.partitions
         ],
         label=value(manifest.disk, "label", "MBTOOL"),
-        mtime=mtime or manifest.disk.get("source-date-epoch", 0),
+        mtime=mtime or _seconds("disk.source-date-epoch", manifest.disk.get("source-date-epoch", 0)),
         esp_size=parse_size(value(manifest.disk, "esp-size", 0), "esp-size"),
         format=_one_of("disk.format", value(manifest.disk, "format", "raw"), DISK_FORMATS),
         loader=_one_of("boot.loader", value(manifest.boot, "loader", "stub"), LOADERS),
         title=manifest.boot.get("title", ""),
         entries=[_entry(manifest.folder, item) for item in manifest.entries],
-        timeout=max(0, manifest.boot.get("timeout", 5)),
+        timeout=_seconds("boot.timeout", manifest.boot.get("timeout", 5)),
     )
 
 
@@ -189,6 +189,12 @@ def _entry(folder: Path, item: Mapping[str, Any]) -> Entry:
         item.get("cmdline", ""),
         item.get("xen-cmdline", ""),
     )
+
+
+def _seconds(what: str, value: int) -> int:
+    if value < 0:
+        raise InputError(f"{what}: not a number of seconds", expected="0 or more", found=str(value))
+    return value
 
 
 def _one_of(what: str, text: str, known: Sequence[str]) -> str:

@@ -33,7 +33,8 @@ MIN_CLUSTERS = fat.FAT16_CLUSTERS + 16
 """A little above the limit: the specification warns of drivers that get it wrong by a few."""
 MAX_FILE = 0xFFFFFFFF
 LABEL = re.compile(r"[A-Z0-9 !#$%&'()@^_`{}~-]{0,11}")
-EPOCH_1980 = 315532800
+EPOCH_1980, EPOCH_2108 = 315532800, 4354819200
+"""Seconds from 1970 to the first moment that FAT has a date for, and to the first that it has none for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,9 @@ def _label(label: str) -> bytes:
 
 
 def _stamp(mtime: int) -> tuple[int, int]:
-    """FAT date and time of a moment (UTC), no earlier than 1980."""
+    """FAT date and time of a moment (UTC), no earlier than 1980; InputError from 2108 on."""
+    if mtime >= EPOCH_2108:
+        raise InputError("SOURCE_DATE_EPOCH: FAT has no such date", expected="before 2108", found=str(mtime))
     t = time.gmtime(max(mtime, EPOCH_1980))
     return (t.tm_year - 1980) << 9 | t.tm_mon << 5 | t.tm_mday, t.tm_hour << 11 | t.tm_min << 5 | t.tm_sec // 2
 

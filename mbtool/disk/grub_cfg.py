@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mbtool.disk.protocols import Protocol
-from mbtool.errors import InputError, UnsupportedError
+from mbtool.errors import InputError
 
 COMMANDS = {
     Protocol.MULTIBOOT2: ("multiboot2", "module2 --nounzip"),
     Protocol.MULTIBOOT1: ("multiboot", "module --nounzip"),
     Protocol.LINUX: ("linux", "initrd"),
 }
-"""What loads the kernel, and what its modules, of each protocol; files reach the kernel as they are."""
+"""What loads the kernel, and what its modules, of each protocol that GRUB has; files arrive as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class MenuEntry:
-    """One line of the menu: a kernel and its modules, each a path on the ESP and a command line."""
+    """One line of the menu: a kernel and its modules, each a path on the ESP and a command line.
+
+    ``protocol`` is one of COMMANDS.
+    """
 
     title: str
     protocol: Protocol
@@ -30,7 +33,7 @@ class MenuEntry:
 def build(entries: Sequence[MenuEntry], timeout: int) -> bytes:
     """The menu; its first entry starts after ``timeout`` seconds. A serial console of the kernels is GRUB's too.
 
-    Raises UnsupportedError for a protocol that GRUB lacks, InputError for text that it cannot hand on.
+    Raises InputError for text that GRUB cannot hand on.
     """
     lines = [f"set timeout={timeout}", "set default=0"]
     if serial := _serial([text for entry in entries for _, text in (entry.kernel, *entry.modules)]):
@@ -41,8 +44,6 @@ def build(entries: Sequence[MenuEntry], timeout: int) -> bytes:
             "terminal_output console serial",
         ]
     for entry in entries:
-        if entry.protocol not in COMMANDS:
-            raise UnsupportedError(f"GRUB does not start {entry.protocol} kernels", source=entry.kernel[0])
         load, load_module = COMMANDS[entry.protocol]
         lines += ["", f"menuentry {quoted(entry.title)} {{", f"\t{load} {_file(*entry.kernel)}"]
         lines += [f"\t{load_module} {_file(*module)}" for module in entry.modules]

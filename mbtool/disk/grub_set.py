@@ -12,7 +12,7 @@ from mbtool.disk.grub import GrubBios
 from mbtool.disk.grub_cfg import MenuEntry
 from mbtool.disk.kernel import BootFile
 from mbtool.disk.protocols import Protocol
-from mbtool.errors import InputError
+from mbtool.errors import InputError, UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ def fill(
 def _entry(entry: Entry, opened: Open, add: Callable[[str, Content], None]) -> MenuEntry:
     first = opened(entry.xen, "xen", True) if entry.xen else opened(entry.kernel, "kernel", True)
     protocol = protocols.protocol_of(first.source)
+    if protocol not in grub_cfg.COMMANDS:
+        raise UnsupportedError(f"GRUB does not start {protocol} kernels", source=first.source.name)
     modules = []
     if entry.xen is not None:
         modules.append((opened(entry.kernel, "kernel", False), entry.cmdline))

@@ -108,6 +108,14 @@ def test_names_that_fat_cannot_hold_are_refused(names):
         plan_esp([(name, 1) for name in names], volume_id=1, mtime=0)
 
 
+def test_dates_that_fat_has_not_are_refused(tool, tmp_path):
+    last = plan_esp([("a", 1)], volume_id=1, mtime=4354819199)
+    image = write(last, {"a": b"x"}, tmp_path / "esp.img")
+    assert "2107-12-31" in subprocess.check_output([tool("mdir"), "-i", image, "::/"], text=True)
+    with pytest.raises(InputError, match="before 2108"):
+        plan_esp([("a", 1)], volume_id=1, mtime=4354819200)
+
+
 def test_four_gib_are_refused():
     with pytest.raises(InputError, match="less than 4 GiB"):
         plan_esp([("big", 1 << 32)], volume_id=1, mtime=0)

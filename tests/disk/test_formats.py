@@ -111,6 +111,16 @@ def test_an_unknown_format_in_a_manifest_is_refused(samples, tmp_path):
     assert "qcow2" in done.stderr
 
 
+@pytest.mark.parametrize("line", ["[boot]\ntimeout = -1", "[disk]\nsource-date-epoch = -99999999999999999"])
+def test_times_before_all_time_are_refused(line, samples, tmp_path):
+    manifest = tmp_path / "image.toml"
+    manifest.write_text(line + "\n")
+    kernel = samples / "multiboot1/multiboot1.elf"
+    done = mbtool("build-disk", manifest, "--kernel", kernel, "--format", "iso", "-o", tmp_path / "d")
+    assert done.returncode == 2
+    assert "not a number of seconds; expected 0 or more" in done.stderr
+
+
 @pytest.mark.boot
 def test_it_boots(samples, tmp_path, tool, format_name):
     tool("qemu-img")

@@ -16,7 +16,7 @@ import pytest
 from mbtool.disk import grub, grub_bios, grub_cfg
 from mbtool.disk.grub_cfg import MenuEntry
 from mbtool.disk.protocols import Protocol
-from mbtool.errors import InputError, UnsupportedError
+from mbtool.errors import InputError
 from mbtool.source import MIB
 from tests.cli.run import mbtool
 from tests.conftest import missing
@@ -208,8 +208,9 @@ def test_a_menu_needs_grub_and_kernels_that_it_starts(samples, tmp_path):
     done = mbtool("build-disk", manifest, "-o", tmp_path / "d")
     assert done.returncode == 2
     assert "--loader grub" in done.stderr
-    with pytest.raises(UnsupportedError, match="PVH"):
-        grub_cfg.build([MenuEntry("t", Protocol.PVH, ("k", ""))], 0)
+    done = mbtool("build-disk", "--kernel", samples / "pvh/pvh.elf", "--loader", "grub", "-o", tmp_path / "d")
+    assert done.returncode == 2
+    assert f"{samples}/pvh/pvh.elf: GRUB does not start PVH kernels" in done.stderr
 
 
 def test_the_description_beside_the_image_builds_it_again(samples, tmp_path):
