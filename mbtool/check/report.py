@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.catalogue import Words, catalogue
@@ -13,6 +15,7 @@ from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.errors import LimitError, MbtoolError
 from mbtool.model import Severity
 from mbtool.record import record
+from mbtool.source import Limits, open_file
 
 SUBJECTS = ("multiboot", "linux", "efi", "xen", "dom0", "initrd", "command_lines", "xen_cfg")
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
@@ -56,17 +59,54 @@ def check_set(boot: BootSet) -> list[Problem]:
 
     An image that cannot be read is a problem of the set: it would not boot.
     """
+    return _ordered([*(item for image in boot.images for item in _alone(image)), *_together(boot)])
+
+
+def _alone(image: Image) -> list[Problem]:
+    """What is wrong with a file of a set by itself; that it cannot be read is such a thing."""
+    try:
+        return check_image(image)
+    except MbtoolError as error:
+        id_ = LIMIT if isinstance(error, LimitError) else UNREADABLE
+        return [problem(id_, replace(Evidence.of(error, image.path), file=image.path))]
+
+
+def _together(boot: BootSet) -> Iterator[Problem]:
+    """What is wrong with the set."""
     _load()
-    found: list[Problem] = []
-    for image in boot.images:
-        try:
-            found += check_image(image)
-        except MbtoolError as error:
-            id_ = LIMIT if isinstance(error, LimitError) else UNREADABLE
-            found.append(_problem(id_, replace(Evidence.of(error, image.path), file=image.path)))
     for id_, rule in SET_RULES.items():
-        found += _applied(id_, rule(boot))
-    return _ordered(found)
+        yield from _applied(id_, rule(boot))
+
+
+class SetChecker:
+    """Checks many sets that share files: each file is opened and judged once. Use with ``with``."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._open = ExitStack()
+        self._images: dict[Path, Image] = {}
+        self._found: dict[Path, list[Problem]] = {}
+
+    def __enter__(self) -> SetChecker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def image(self, path: Path | None) -> Image | None:
+        """The file's image; None for None. Raises InputError when it cannot be read."""
+        if path is None:
+            return None
+        if path not in self._images:
+            self._images[path] = Image(str(path), self._open.enter_context(open_file(path)), self.limits)
+        return self._images[path]
+
+    def check(self, boot: BootSet) -> list[Problem]:
+        """As ``check_set``, for images from here; what is wrong with a file alone comes with its first set."""
+        new = [image for image in boot.images if Path(image.path) not in self._found]
+        for image in new:
+            self._found[Path(image.path)] = _alone(image)
+        return _ordered([*(item for image in new for item in self._found[Path(image.path)]), *_together(boot)])
 
 
 def _load() -> None:
@@ -78,15 +118,16 @@ def _findings(image: Image) -> Iterator[Problem]:
     """What the formats found."""
     for place in image.places():
         for finding in place.node.findings:
-            yield _problem(finding.id, Evidence.of_finding(finding, image.path, place.path, place.start))
+            yield problem(finding.id, Evidence.of_finding(finding, image.path, place.path, place.start))
 
 
 def _applied(id_: str, evidence: Iterable[Evidence]) -> Iterator[Problem]:
     for item in evidence:
-        yield _problem(item.id or id_, item)
+        yield problem(item.id or id_, item)
 
 
-def _problem(id_: str, evidence: Evidence) -> Problem:
+def problem(id_: str, evidence: Evidence) -> Problem:
+    """Evidence with the words about the rule."""
     words = catalogue().get(id_) or Words(id_, "", id_)
     return Problem(evidence, words, evidence.severity or words.severity or Severity.ERROR)
 

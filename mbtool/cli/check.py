@@ -35,7 +35,9 @@ class FailOn(StrEnum):
 def check(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE...]", help="Images to check, each for itself; - is standard input."),
+        typer.Argument(
+            metavar="[FILE...]", help="Images, each for itself (- is standard input); directories: /boot, a root."
+        ),
     ] = None,
     xen: Annotated[Path | None, typer.Option("--xen", metavar="FILE", help="The hypervisor of a set.")] = None,
     kernel: Annotated[Path | None, typer.Option("--kernel", metavar="FILE", help="The kernel of a set.")] = None,
@@ -83,12 +85,15 @@ def check(
 ) -> None:
     """Say whether images will boot, each for itself, and whether a set of them fits together; and why not.
 
+    Of a directory (a system's root, or /boot) every boot entry in grub.cfg and loader/entries is checked as a set.
+
     Every finding has a rule (mbtool explain RULE), the place, what happens at boot because of it, and a remedy.
     Exit status: 0 nothing at or above --fail-on, 1 findings, 2 a file cannot be read or is of no known format.
 
     \b
     Examples:
       mbtool check /boot/vmlinuz-6.1.0-56-amd64
+      mbtool check /boot
       mbtool check --xen xen.gz --kernel vmlinuz --initrd initrd.img --dom0-mem 512M
       mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
       mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,10 +71,11 @@ def conduct(
         raise InputError("nothing to check", expected="files, or the parts of a set (--xen, --kernel, …)")
     if not given and any(value not in (None, ()) for value in words.values()):
         raise InputError("a set needs files", expected="--xen, --kernel, --initrd or --xen-cfg")
-    results = []
+    results: list[Checked] = []
     for path in files:
-        results.append(_file(path, policy, limits))
-        _show(results[-1], output)
+        for result in _system(path, policy, limits) if Path(path).is_dir() else [_file(path, policy, limits)]:
+            results.append(result)
+            _show(result, output)
     if given:
         with open_set(**parts, **words, limits=limits) as boot:
             kept, ignored = policy.judge([*check_set(boot), *policy.local(boot)])
@@ -82,6 +83,18 @@ def conduct(
         _show(results[-1], output)
     _write(results, output, least)
     return max(result.status(least) for result in results)
+
+
+def _system(path: str, policy: Policy, limits: Limits) -> Iterator[Checked]:
+    """Each boot entry below a directory, and what they are together."""
+    from mbtool.check.system import check_system
+
+    try:
+        for subject, problems in check_system(Path(path), limits):
+            kept, ignored = policy.judge(problems)
+            yield Checked(subject, kept, ignored)
+    except MbtoolError as error:
+        yield Checked(path, error=error)
 
 
 def _file(path: str, policy: Policy, limits: Limits) -> Checked:

@@ -1,0 +1,186 @@
+"""Boot entries of a system: Debian's and Fedora's configurations, files that are missing or stale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mbtool.check.boot_entries import System, from_grub
+from mbtool.check.report import Problem
+from mbtool.check.system import check_system
+from mbtool.errors import InputError
+from mbtool.formats import bls, grub_cfg
+from mbtool.source import Limits
+from tests.check.sets import RELEASE, XEN, ids, initrd, vmlinuz
+from tests.cli.run import mbtool
+from tests.conftest import ROOT
+
+DEBIAN = (ROOT / "tests" / "data" / "boot" / "debian12-grub.cfg").read_text()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    boot = tmp_path / "boot"
+    (boot / "grub").mkdir(parents=True)
+    (boot / "grub" / "grub.cfg").write_text(DEBIAN)
+    (boot / f"vmlinuz-{RELEASE}").write_bytes(vmlinuz())
+    (boot / f"initrd.img-{RELEASE}").write_bytes(initrd())
+    (boot / "xen.gz").write_bytes((XEN / "xen-4.18.0.gz").read_bytes())
+    return tmp_path
+
+
+def checked(folder: Path) -> dict[str, list[Problem]]:
+    """Problems by the title of the entry."""
+    return {name.rpartition(": ")[2]: found for name, found in check_system(folder, Limits())}
+
+
+XEN_ENTRY = "Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Xen hypervisor"
+
+
+def test_debians_entries() -> None:
+    entries = grub_cfg.parse(DEBIAN)
+    assert [entry.title for entry in entries] == ["Debian GNU/Linux", XEN_ENTRY, "UEFI Firmware Settings"]
+    assert [entry.line for entry in entries] == [12, 27, 39]
+    linux, xen = from_grub(entries[0], "x"), from_grub(entries[1], "x")
+    assert linux is not None
+    assert xen is not None
+    assert (linux.kernel, linux.initrds) == (f"/boot/vmlinuz-{RELEASE}", (f"/boot/initrd.img-{RELEASE}",))
+    assert linux.cmdline == "root=UUID=1 ro quiet"
+    assert xen.xen_cmdline == "placeholder dom0_mem=256M no-real-mode edd=off"
+    assert xen.cmdline == "placeholder root=UUID=1 ro quiet"
+    assert xen.initrds == (f"/boot/initrd.img-{RELEASE}",)
+    assert from_grub(entries[2], "x") is None
+
+
+def test_a_good_system_is_clean(root: Path) -> None:
+    for folder in (root, root / "boot"):
+        found = checked(folder)
+        assert len(found) == 3
+        assert all(problems == [] for problems in found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("linux	/boot/vmlinuz-", "linux	/boot/vmlinuz-9", "ENTRY-FILE"),
+        ("initrd	/boot/initrd.img-6", "initrd	/boot/initrd.img-7", "ENTRY-FILE"),
+        (f"	initrd	/boot/initrd.img-{RELEASE}\n", "", "ENTRY-NO-INITRD"),
+        ("	module2	/boot/vmlinuz", "	module	/boot/vmlinuz", "ENTRY-COMMAND"),
+        ("multiboot2	/boot/xen.gz", "multiboot	/boot/xen.gz", "ENTRY-COMMAND"),
+        ("dom0_mem=256M", "dom0_mem=2M", "DOM0-MEM"),
+        ("dom0_mem=256M", "dom0_men=256M", "XEN-OPTION-UNKNOWN"),
+    ],
+)
+def test_each_break_has_its_rule(root: Path, old: str, new: str, rule: str) -> None:
+    assert old in DEBIAN
+    (root / "boot" / "grub" / "grub.cfg").write_text(DEBIAN.replace(old, new))
+    assert rule in {id_ for found in checked(root).values() for id_ in ids(found)}
+
+
+def test_xen_without_a_kernel(root: Path) -> None:
+    text = "\n".join(line for line in DEBIAN.splitlines() if "module2" not in line)
+    (root / "boot" / "grub" / "grub.cfg").write_text(text)
+    assert "ENTRY-NO-KERNEL" in ids(checked(root)[XEN_ENTRY])
+
+
+def test_a_kernel_that_nobody_starts(root: Path) -> None:
+    (root / "boot" / "vmlinuz-9.9.9").write_bytes(vmlinuz())
+    found = checked(root)
+    assert ids(found[str(root)]) == {"ENTRY-NONE-FOR-KERNEL"}
+
+
+def test_boot_that_is_a_file_system_of_its_own(tmp_path: Path, root: Path) -> None:
+    """Then paths in the configuration begin below it."""
+    (root / "boot" / "grub" / "grub.cfg").write_text(DEBIAN.replace("/boot/", "/"))
+    assert all(found == [] for found in checked(root).values())
+
+
+FEDORA = f"""\
+title Fedora Linux ({RELEASE}) 40 (Server Edition)
+version {RELEASE}
+linux /vmlinuz-{RELEASE}
+initrd /initramfs-{RELEASE}.img $tuned_initrd
+options root=UUID=1 ro rhgb quiet $tuned_params
+grub_users $grub_users
+"""
+
+
+def test_fedoras_entries(tmp_path: Path) -> None:
+    entry = bls.parse(FEDORA)
+    assert entry.linux == f"/vmlinuz-{RELEASE}"
+    assert entry.initrd == (f"/initramfs-{RELEASE}.img", "$tuned_initrd")
+    entries = tmp_path / "boot" / "loader" / "entries"
+    entries.mkdir(parents=True)
+    (entries / f"fedora-{RELEASE}.conf").write_text(FEDORA)
+    (tmp_path / "boot" / f"vmlinuz-{RELEASE}").write_bytes(vmlinuz())
+    assert {id_ for found in checked(tmp_path).values() for id_ in ids(found)} == {"ENTRY-FILE"}
+    (tmp_path / "boot" / f"initramfs-{RELEASE}.img").write_bytes(initrd())
+    assert all(found == [] for found in checked(tmp_path).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("linux /k a'b c'd", ["/k", "ab cd"]),
+        ('linux /k "a b"', ["/k", "a b"]),
+        ("linux /k a\\ b", ["/k", "a b"]),
+        ("linux /k $x", ["/k", "1", "2"]),
+        ('linux /k "${x}"', ["/k", "1", "2"]),
+        ("linux /k '$x'", ["/k", "$x"]),
+        ("linux /k \\\n  more", ["/k", "more"]),
+        ("linux /k a#b # comment", ["/k", "a#b"]),
+        ("linux ($root)/k", ["(hd0)/k"]),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    (entry,) = grub_cfg.parse(f"set x='1 2'\nroot=hd0\nmenuentry 'a' {{\n{text}\n}}\n")
+    assert list(entry.commands[0].arguments) == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "menuentry",
+        "menuentry 'a' {",
+        "}}}}",
+        "menuentry 'a",
+        "submenu a {" * 50,
+        "menuentry a { linux",
+        "${",
+        "menuentry a { linux /k ${x",
+        "$" * 1000,
+        "{ " * 1000,
+        "\\",
+        "'\"'\"",
+        "menuentry a { if [ x ]; then linux /k; fi; }",
+    ],
+)
+def test_any_text_is_a_configuration(text: str) -> None:
+    for entry in grub_cfg.parse(text):
+        from_grub(entry, "x")
+
+
+def test_variables_that_grow_without_end() -> None:
+    text = "set x=aaaaaaaaaaaaaaaa\n" + 'set x="$x$x"\n' * 200 + "menuentry a {\nlinux /k $x\n}\n"
+    (entry,) = grub_cfg.parse(text)
+    assert len(entry.commands[0].words[-1]) <= grub_cfg.MAX_WORD
+
+
+def test_no_entries_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no boot entries"):
+        list(check_system(tmp_path, Limits()))
+    assert System(tmp_path).find("") is None
+
+
+def test_command_line(root: Path, tmp_path: Path) -> None:
+    done = mbtool("check", root)
+    assert done.returncode == 0
+    assert f"{XEN_ENTRY}: nothing found" in done.stdout
+    (root / "boot" / f"initrd.img-{RELEASE}").unlink()
+    done = mbtool("check", root / "boot")
+    assert done.returncode == 1
+    assert done.stdout.count("[ENTRY-FILE]") == 2
+    (root / "boot" / "grub" / "grub.cfg").unlink()
+    assert mbtool("check", root).returncode == 2
