@@ -199,6 +199,19 @@ def test_refusals(disk: Path, tool: Callable[[str], str], odd: Oddities, words: 
     assert run(disk, Machine(memory=64), until=words).count("error: ") == 1
 
 
+@pytest.mark.parametrize(
+    "devices",
+    [("virtio-blk-pci,drive=boot{}",), ("virtio-scsi-pci", "scsi-hd,drive=boot{}")],
+    ids=["virtio", "scsi"],
+)
+def test_sectors_of_4096_bytes(disk: Path, devices: tuple[str, ...]) -> None:
+    """SeaBIOS refuses such a disk itself, and says so (on the serial port where there are no graphics)."""
+    larger = ",logical_block_size=4096,physical_block_size=4096,bootindex=0"
+    what = attached(disk, *(device.format(larger) for device in devices))
+    machine = Machine(memory=64, machine="q35,graphics=off")
+    assert "mbtool" not in run(disk, machine, until="Boot failed: could not read the boot disk", what=what)
+
+
 def test_a_floppy_has_no_extensions(disk: Path) -> None:
     """The disk in a drive that this BIOS reads by cylinder, head and sector alone."""
     what = ["-drive", f"if=floppy,format=raw,snapshot=on,file={disk}"]
