@@ -14,7 +14,7 @@ from mbtool.source import MIB, Budget, Source, StreamSource, open_file
 
 MAX_UNPACKED = 64 * MIB
 """A packed kernel is unpacked in memory; none that a Multiboot loader takes comes near this."""
-PIECE = 4 * MIB
+PIECE = MIB
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
 
 
