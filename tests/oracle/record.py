@@ -91,16 +91,20 @@ def record(boot: Boot, entry: int | None = None) -> Recording:
         )
 
 
-def _command(boot: Boot, xen: str, kernel: str, initrd: str) -> list[str]:
-    modules = f"{kernel} {boot.dom0_args}".replace(",", ",,")
-    if initrd:
-        modules += "," + f"{initrd} {boot.initrd_string}".rstrip(" ").replace(",", ",,")
+def machine(boot: Boot) -> list[str]:
+    """QEMU with a machine, and nothing yet to boot."""
     return [
         "qemu-system-x86_64",
         *("-machine", "q35,accel=tcg", "-cpu", boot.cpu, "-smp", str(boot.smp), "-m", str(boot.memory)),
         *("-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"),
-        *("-kernel", xen, "-append", boot.xen_args, "-initrd", modules),
     ]
+
+
+def _command(boot: Boot, xen: str, kernel: str, initrd: str) -> list[str]:
+    modules = f"{kernel} {boot.dom0_args}".replace(",", ",,")
+    if initrd:
+        modules += "," + f"{initrd} {boot.initrd_string}".rstrip(" ").replace(",", ",,")
+    return [*machine(boot), "-kernel", xen, "-append", boot.xen_args, "-initrd", modules]
 
 
 @contextmanager
@@ -113,10 +117,16 @@ def qemu(boot: Boot, work: Path, extra: tuple[str, ...]) -> Iterator[Path]:
         link = work / name
         if path is not None and not link.exists():
             link.symlink_to(path.resolve())
+    with running([*_command(boot, "xen", "kernel", "initrd" if boot.initrd else ""), *extra], work) as console:
+        yield console
+
+
+@contextmanager
+def running(command: list[str], work: Path) -> Iterator[Path]:
+    """QEMU, started in the directory ``work`` and killed at the end; yields the file with its serial console."""
     console = work / "console"
     console.write_bytes(b"")
-    command = [*_command(boot, "xen", "kernel", "initrd" if boot.initrd else ""), "-serial", f"file:{console}"]
-    process = subprocess.Popen([*command, *extra], stdin=subprocess.DEVNULL, cwd=work)
+    process = subprocess.Popen([*command, "-serial", f"file:{console}"], stdin=subprocess.DEVNULL, cwd=work)
     try:
         yield console
     finally:

@@ -13,24 +13,30 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import struct
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mbtool.build.kernel import open_kernel
+from mbtool.disk import boot_set
+from mbtool.disk.boot_set import BootSet
+from mbtool.disk.image import plan_disk, write_disk
 from mbtool.formats import xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import xen_versions
+from mbtool.prove.qemu import drive_arguments, uefi_firmware
 from mbtool.source import Budget, open_file
 from tests.oracle.gdb import Gdb
 from tests.oracle.guest_memory import GuestMemory
-from tests.oracle.record import Boot, about, console_lines, qemu
+from tests.oracle.record import Boot, about, console_lines, machine, qemu, running
 
 CPU = "qemu64,+svm,+npt"
 OPTIONS = "dom0=pvh,verbose iommu=verbose"
@@ -116,13 +122,34 @@ def pvh_parms(kernel: Path, version: str) -> DomParms:
         return xen_dom_parms.derive(elf, hvm=True, version=row.release)
 
 
+@contextmanager
+def qemu_uefi(boot: Boot, work: Path, extra: tuple[str, ...]) -> Iterator[Path]:
+    """As ``qemu``, with UEFI firmware and a disk that has Xen's EFI image."""
+    disk, variables = work / "disk", work / "variables"
+    parts = BootSet(boot.kernel, boot.initrd, xen_efi=boot.xen, cmdline=boot.dom0_args, xen_cmdline=boot.xen_args)
+    wanted, _ = boot_set.request(parts)
+    with disk.open("w+b") as file:
+        write_disk(plan_disk(wanted), file.fileno())
+    code, template = uefi_firmware()
+    shutil.copy(template, variables)
+    drives = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"]
+    drives += ["-drive", f"if=pflash,format=raw,unit=1,file={variables}"]
+    with running([*machine(boot), *drives, *drive_arguments(disk, "ahci"), *extra], work) as console:
+        yield console
+
+
 def record_pvh(
-    boot: Boot, entry: int, segments: Iterable[tuple[int, int]] = (), *, probe: bool = False
+    boot: Boot,
+    entry: int,
+    segments: Iterable[tuple[int, int]] = (),
+    *,
+    probe: bool = False,
+    uefi: bool = False,
 ) -> PvhRecording:
     """Boot and read. ``entry``: dom0's first instruction; ``segments``: (address, size) of what to look for.
 
     A boot in which Xen panics gives a recording with nothing but the console. ``probe``: the kernel is samples/pvh,
-    and goes on to its report.
+    and goes on to its report. ``uefi``: by UEFI firmware from a disk, where Xen is its EFI image.
     """
     with tempfile.TemporaryDirectory(prefix="mbtool-record-") as folder:
         work = Path(folder)
@@ -130,7 +157,8 @@ def record_pvh(
         backend = f"memory-backend-file,id=ram,size={boot.memory}M,mem-path={ram},share=on"
         extra = ("-object", backend, "-machine", "memory-backend=ram", "-device", "amd-iommu")
         server = ("-S", "-gdb", f"unix:{socket},server=on,wait=off")
-        with qemu(boot, work, (*extra, *server)) as console, Gdb(socket) as gdb:
+        start = qemu_uefi if uefi else qemu
+        with start(boot, work, (*extra, *server)) as console, Gdb(socket) as gdb:
             gdb.ask("qSupported")
             try:
                 gdb.run_to(entry, boot.timeout)
@@ -143,7 +171,11 @@ def record_pvh(
                 blobs, crc = _blobs(memory, registers["rbx"])
                 heads = {at: zlib.crc32(memory.read(at, min(size, SAMPLE))) for at, size in segments}
             report = _report(console, gdb, entry, boot.timeout) if probe else ()
-        return PvhRecording(_about(boot, console), _console(console), registers, blobs, crc, heads, report)
+        how = _about(boot, console)
+        if uefi:
+            words = f"mbtool build-disk --xen {boot.xen.name} --kernel {boot.kernel.name} …, booted by OVMF"
+            how |= {"command": words, "uefi": True, "kernel": boot.kernel.name}
+        return PvhRecording(how, _console(console), registers, blobs, crc, heads, report)
 
 
 def _console(console: Path) -> tuple[str, ...]:
@@ -223,15 +255,16 @@ def main() -> None:
     parser.add_argument("--xen-version", help="to derive the entry point for", default="4.22")
     parser.add_argument("--entry", type=lambda text: int(text, 0), help="where dom0 begins, if Xen moves it")
     parser.add_argument("--probe", action="store_true", help="the kernel is samples/pvh: record its report too")
+    parser.add_argument("--uefi", action="store_true", help="boot a disk by OVMF; XEN is its EFI image")
     parser.add_argument("--out", type=Path, required=True)
     args = vars(parser.parse_args())
     out, version = args.pop("out"), args.pop("xen_version")
     parms = pvh_parms(args["kernel"], version)
     entry = args.pop("entry", parms.phys_entry)
     assert entry is not None
-    probe = args.pop("probe", False)
+    how = {name: args.pop(name, False) for name in ("probe", "uefi")}
     args["xen_options"] = f"{OPTIONS} {args['xen_options']}".strip()
-    recording = record_pvh(Boot(**args, cpu=CPU), entry, probe=probe)
+    recording = record_pvh(Boot(**args, cpu=CPU), entry, **how)
     recording.save(out)
     print("\n".join(recording.console[-24:]))
     sys.exit(0 if recording.blobs else 1)

@@ -41,13 +41,16 @@ def planned(name: str, recording: PvhRecording) -> PvhPlan:
     xen_args = str(recording.about["xen_args"]).encode()
     mem = dom0_mem.parse(xen_options.dom0_mem(xen_args))
     strings = recording.blobs.get("initrd_cmdline")
+    dom0_args = str(recording.about["dom0_args"])
+    if recording.about.get("uefi") and version.efi_keeps_name:
+        dom0_args = f"{recording.about['kernel']} {dom0_args}"
     return plan_for(
         recording,
         xen_dom_parms.derive(BytesSource(kernel(name)), hvm=True, version=version.release),
         version,
         initrd_len=recording.about["initrd_size"],
         nr_pages=dom0_mem.compute_nr_pages(mem, dom0_mem.LONG_MAX),
-        cmdline=cmdline.dom0_cmdline(str(recording.about["dom0_args"]).encode(), xen_args, version),
+        cmdline=cmdline.dom0_cmdline(dom0_args.encode(), xen_args, version),
         initrd_cmdline=strings[1] if strings else None,
     )
 
@@ -110,4 +113,4 @@ def test_comparison_sees_a_single_difference(part: str) -> None:
 def test_recordings_name_their_command() -> None:
     for name in NAMES:
         document = json.loads((PVH / f"{name}.json").read_text())
-        assert "qemu-system-x86_64" in document["about"]["command"]
+        assert document["about"]["command"].startswith(("qemu-system-x86_64", "mbtool build-disk"))

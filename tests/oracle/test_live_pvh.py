@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,18 @@ def test_probe_reports_the_plan(boot: Callable[..., Boot], samples: Path, initrd
     assert values["cmdline.string"] == "any words"
     assert values["modlist[0].cmdline.string"] == "initrd its string"
     assert int(values["cr0"], 16) == plan.registers["cr0"]
+
+
+def test_uefi_machine(boot: Callable[..., Boot], samples: Path, initrd: Path, xen_efi: Path) -> None:
+    """Memory in many pieces, ACPI tables of their own areas, an XSDT: nothing of it is known but from Xen's log."""
+    this = replace(boot(samples / "pvh/pvh.elf", initrd), xen=xen_efi, initrd_string="")
+    entry = pvh_parms(this.kernel, str(XEN)).phys_entry
+    assert entry is not None
+    recording = record_pvh(this, entry, uefi=True)
+    plan = planned(this, recording)
+    assert differences(plan, recording, initrd.read_bytes()) == []
+    assert len(plan.memory_map) > 12
+    assert plan.host.acpi.has_xsdt
 
 
 def test_refusal(boot: Callable[..., Boot], tmp_path: Path) -> None:
