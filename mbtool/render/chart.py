@@ -31,6 +31,8 @@ def chart_lines(space: AddressSpace, style: Style) -> Iterator[str]:
     yield style.bold(drawn.name)
     digits = max((len(f"{band.range.end:x}") for band in drawn.bands), default=1)
     for band in drawn.bands:
+        if band.padding:
+            continue  # the lines around it say where they end and begin
         if band.use is None:
             mark = "⋮" if style.unicode else ":"
             text = f"{'':{2 * digits + 5}}  {mark:{WIDTH}} {human_size(band.range.size):>11}  {band.name}"

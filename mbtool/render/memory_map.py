@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from mbtool.plan.memory import Range
+from mbtool.plan.memory import PAGE, Range
 from mbtool.plan.outline import AddressSpace, Region, Use
 from mbtool.record import record
 
@@ -21,12 +21,16 @@ LEAST, MOST = 4, 40
 
 @record
 class Band:
-    """``use`` None: a break, nothing is here. ``ground``: what the band lies on, None when nobody knows."""
+    """``use`` None: a break, nothing is here. ``ground``: what the band lies on, None when nobody knows.
+
+    ``padding``: less than a page that is left between others, not worth a line or a label.
+    """
 
     range: Range
     name: str = ""
     use: Use | None = None
     ground: Use | None = None
+    padding: bool = False
 
     @property
     def weight(self) -> float:
@@ -62,7 +66,10 @@ def lay_out(space: AddressSpace) -> MemoryMap:
     free = floor
     for span, _ in pieces:
         free = [(rest, region) for old, region in free for rest in _outside(old, span)]
-    bands += (Band(span, region.name, region.use, region.use) for span, region in free)
+    bands += (
+        Band(span, region.name, region.use, region.use, padding=span.size < PAGE and span != region.range)
+        for span, region in free
+    )
     bands.sort(key=lambda band: band.range)
     return MemoryMap(space.name, tuple(_with_breaks(bands, space.void)), omitted)
 
@@ -109,6 +116,7 @@ def _with_breaks(bands: list[Band], void: str) -> Iterable[Band]:
     last = None
     for band in bands:
         if last is not None and last.range.end < band.range.start:
-            yield Band(Range(last.range.end, band.range.start), void)
+            gap = Range(last.range.end, band.range.start)
+            yield Band(gap, void, padding=gap.size < PAGE)
         yield band
         last = band

@@ -1,9 +1,9 @@
 """Memory maps as a picture: a column per address space, the lowest address at the top, 800 units wide.
 
-Bands are as high as the logarithm of their size, and never lower than a line of text: so no label meets another.
-Addresses left out are a torn strip. Colours are those of Okabe and Ito, which colour-blind people tell apart;
-reserved memory and what is set aside are hatched as well. The text is ASCII XML, the same for the same plan, and
-refers to nothing outside.
+Bands are as high as the logarithm of their size, and never lower than a line of text, or without one: so no label
+meets another. Addresses left out are a torn strip. Colours are those of Okabe and Ito, which colour-blind people
+tell apart; reserved memory and what is set aside are hatched as well. The text is ASCII XML, the same for the same
+plan, and refers to nothing outside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LINE = 20
 """The least height of a band."""
 GROWTH = 64
 """What the largest band is higher than that."""
-BREAK = 26
+BREAK, PADDING = 26, 6
 SIZE = 12
 """Of the text; a character is ADVANCE wide in addresses, LABEL in labels and SMALL in small text (or less)."""
 ADVANCE, LABEL, SMALL = 6.7, 6.6, 6.4
@@ -90,8 +90,8 @@ def draw(outline: Outline) -> str:
         f'<text class="title" x="{MARGIN}" y="{TITLE}">{_xml(_cut(outline.title, 80))}</text>',
         *(line for patch in legend for line in patch.lines()),
         *(line for column in columns for line in column.lines()),
-        f'<text class="small" x="{MARGIN}" y="{height - 14}">The lowest address is at the top. Heights grow '
-        "with the logarithm of the size; at torn edges addresses are left out.</text>",
+        f'<text class="small" x="{MARGIN}" y="{height - 14}">Low addresses at the top. Heights grow '
+        "with the logarithm of sizes. Torn: addresses left out. Slit: less than a page.</text>",
         "</svg>\n",
     ]
     return "\n".join(parts)
@@ -143,7 +143,7 @@ class _Column:
         self.places: list[tuple[float, float, Band]] = []
         y = self.top = top
         for band in drawn.bands:
-            height = BREAK if band.use is None else LINE + GROWTH * band.weight**2
+            height = _height(band)
             self.places.append((y, height, band))
             y += height
         self.bottom = y + (LINE if drawn.omitted else 0)
@@ -151,7 +151,10 @@ class _Column:
     def lines(self) -> Iterator[str]:
         yield f'<text class="space" x="{self.left:.1f}" y="{self.top - 14:.1f}">{_xml(self.drawn.name)}</text>'
         for y, height, band in self.places:
-            yield from self._break(y, band) if band.use is None else self._band(y, height, band)
+            if band.use is not None:
+                yield from self._band(y, height, band)
+            elif not band.padding:
+                yield from self._break(y, band)
         if self.places:
             y, height, band = self.places[-1]
             yield self._address(y + height, band.range.end)
@@ -175,6 +178,9 @@ class _Column:
                 f'<rect x="{self.bar:.1f}" y="{y:.1f}" width="{GROUND}" height="{height:.1f}" '
                 f'fill="{FILLS[band.ground]}"/>'
             )
+        if band.padding:
+            yield "</g>"
+            return
         kind = "" if band.is_region else ' class="ground"'
         name = _cut(band.name, self.room - len(size) - 2)
         yield (
@@ -199,6 +205,12 @@ class _Column:
     def _address(self, y: float, address: int) -> str:
         text = f"0x{address:0{self.digits}x}"
         return f'<text class="address" x="{self.bar - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+
+
+def _height(band: Band) -> float:
+    if band.padding:
+        return PADDING
+    return BREAK if band.use is None else LINE + GROWTH * band.weight**2
 
 
 def _cut(text: str, room: int) -> str:

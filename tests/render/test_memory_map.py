@@ -62,6 +62,28 @@ def test_the_smaller_of_two_regions_is_seen():
     ]
 
 
+def test_less_than_a_page_between_others_is_padding():
+    usable = Region("usable", Use.RAM, Range(0, 0x9C00))
+    odd = Region("reserved", Use.RESERVED, Range(0x9C00, 0xA000))  # small, but all of it
+    space = AddressSpace(
+        "s", (region(0x1000, 0x1FFF), region(0x2000, 0x2001), region(0x2010, 0x3000)), (usable, odd)
+    )
+    drawn = lay_out(space).bands
+    assert [(band.range.start, band.padding) for band in drawn] == [
+        (0, False),
+        (0x1000, False),
+        (0x1FFF, True),
+        (0x2000, False),
+        (0x2001, True),
+        (0x2010, False),
+        (0x3000, False),
+        (0x9C00, False),
+    ]
+    assert len(list(chart_lines(space, Style()))) == 1 + 6
+    without_ground = AddressSpace("s", (region(0, 16), region(32, 48), region(0x2000, 0x2001)))
+    assert [band.padding for band in lay_out(without_ground).bands] == [False, True, False, False, False]
+
+
 def test_in_overlapping_maps_what_is_not_ram_wins():
     entries = (region(0, 0x9000, "usable", Use.RAM), region(0x3000, 0x4000, "reserved", Use.RESERVED))
     assert [name for _, _, name, _, _ in bands(AddressSpace("s", (), entries))] == ["usable", "reserved", "usable"]
