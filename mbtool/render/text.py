@@ -67,10 +67,11 @@ class _Tree:
 
     def field_table(self, fields: Sequence[Field]) -> Iterator[str]:
         width = max((len(field.name) for field in fields), default=0)
-        for field in fields:
-            place = "" if field.offset is None else f"{field.offset:#06x}"
+        places = ["" if field.offset is None else f"{field.offset:#06x}" for field in fields]
+        column = max(map(len, places), default=0)
+        for place, field in zip(places, fields, strict=True):
             raw = field.raw[:RAW].hex(" ") + (" …" if len(field.raw) > RAW else "")
-            line = f"{place:8}{field.name:{width}}  {field_text(field)}"
+            line = f"{place:{column}}  {field.name:{width}}  {field_text(field)}"
             yield f"{line}  {self.style.dim(raw)}" if raw else line
 
 
