@@ -52,6 +52,9 @@ from mbtool.source import MIB, read_file
 
 MAX_MANIFEST = MIB
 BOOT_PATHS = ("xen", "xen-efi", "kernel", "initrd", "efi-stub", "os-release")
+FILE_KEYS = {*BOOT_PATHS, "file", "source"}
+MAX_PARTITIONS = 126
+"""Of the 128 in a GPT, two are the BIOS loader's and the ESP."""
 BOOT_TEXTS = ("cmdline", "xen-cmdline", "title")
 ENTRY_PATHS = ("xen", "kernel", "initrd")
 LOADERS = ("stub", "grub")
@@ -107,6 +110,11 @@ def load(path: Path) -> Manifest:
     for table, item in [("boot", document["boot"]), *(("entry", item) for item in document["entry"])]:
         for module in item.get("modules", []):
             _check(path, f"{table}.modules", module, {"file": str, "cmdline": str})
+            if "file" not in module:
+                raise InputError("has no file", source=str(path), field=f"{table}.modules")
+    if len(document["partition"]) > MAX_PARTITIONS:
+        found = str(len(document["partition"]))
+        raise InputError("too many", source=str(path), field="partition", expected=f"{MAX_PARTITIONS}", found=found)
     files, partitions, entries = (tuple(document[table]) for table in ("file", "partition", "entry"))
     return Manifest(document["boot"], document["disk"], files, partitions, entries, path.parent)
 
@@ -121,6 +129,8 @@ def _check(path: Path, table: str, values: Any, shape: Mapping[str, Any]) -> Non
             )
         if not isinstance(value, shape[key]) or isinstance(value, bool):
             raise InputError("wrong type", source=str(path), field=f"{table}.{key}", found=repr(value))
+        if key in FILE_KEYS and (not value or "\0" in value):
+            raise InputError("is no file name", source=str(path), field=f"{table}.{key}", found=repr(value))
 
 
 def boot_set(manifest: Manifest, overrides: Mapping[str, Any], mtime: int) -> BootSet:

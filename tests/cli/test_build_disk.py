@@ -155,3 +155,31 @@ def test_a_description_that_says_the_same_is_left_alone(tmp_path: Path) -> None:
     assert description.read_text().startswith("# my own words")
     assert mbtool("build-disk", description, "--label", "X", "--force", "-o", tmp_path / "disk.img").returncode == 0
     assert 'label = "X"' in description.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("boot = 1", "boot: is not a table"),
+        ("[boot]\nkernel = ''", "boot.kernel: is no file name"),
+        ('[boot]\nkernel = "k\\u0000"', "boot.kernel: is no file name"),
+        ("[boot]\nkernel = 'k'\nmodules = [1]", "boot.modules: is not a table"),
+        ("[boot]\nkernel = 'k'\nmodules = [{cmdline = 'x'}]", "boot.modules: has no file"),
+        ('[boot]\nkernel = "k"\ncmdline = "a\\u0000b"', "cannot hold a zero"),
+        ("[boot]\nkernel = 'k'\n[disk]\nesp-size = true", "disk.esp-size: wrong type"),
+        ("[boot]\nkernel = 'k'\n[disk]\nsource-date-epoch = 99999999999", "FAT has no such date"),
+        ("[boot]\nkernel = 'k'\n[[file]]\nsource = 'k'\npath = '../../x'", "not a name for a FAT file system"),
+        ("[boot]\nkernel = 'k'\n[[file]]\nsource = 'k'\npath = 'BOOT/K'", "named twice"),
+        ("[boot]\nkernel = 'k'\n[[partition]]\nsource = '/dev/zero'", "is not a regular file"),
+        ("[boot]\nkernel = 'k'\n[[partition]]\nsource = 'k'\nsize = '900000T'", "cannot write"),
+        ("[boot]\nkernel = 'k'\n" + "[[partition]]\nsource = 'k'\n" * 127, "partition: too many"),
+        ('[boot]\nkernel = "\\ud800"', "is no TOML file"),
+    ],
+)
+def test_hostile_descriptions_are_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "k").write_bytes(KERNEL.read_bytes())
+    (tmp_path / "image.toml").write_text(text)
+    done = mbtool("build-disk", "image.toml", "-o", "disk.img", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert words in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.toml", "k"]
