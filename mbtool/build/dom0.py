@@ -10,17 +10,19 @@ import os
 from dataclasses import field
 from pathlib import Path
 
-from mbtool.build.kernel import open_kernel
+from mbtool.build.kernel import Kernel, open_kernel
 from mbtool.build.xen_image import Hypervisor
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import FormatError, InputError
 from mbtool.formats import xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options
+from mbtool.plan import cmdline, dom0_mem, machines, pv_dom0, xen_options
 from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
 from mbtool.plan.host import Host
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan
+from mbtool.plan.pv_space import lay_out
+from mbtool.plan.xen_frames import foretell
 from mbtool.plan.xen_options import Mode
 from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
@@ -50,7 +52,9 @@ class Request:
     mode: Mode | None = None
     """None: what Xen's command line says."""
     e820: str | None = None
-    """PVH: a machine that is known by name, a memory map or a boot log (see ``mbtool.plan.machines``)."""
+    """A machine that is known by name, a memory map or a boot log (see ``mbtool.plan.machines``)."""
+    predict_frames: bool = False
+    """PV: foretell from ``e820`` where dom0's memory and the initrd are."""
     vcpus: int | None = None
     initrd_cmdline: str = ""
     limits: Limits = field(default_factory=Limits)
@@ -77,9 +81,12 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
     refuse_other_mode(request, Mode.PV)
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
-    parms = kernel_parms(kernel, Budget(request.limits), hypervisor)
+    opened = open_kernel(kernel, Budget(request.limits), version)
+    parms = parms_of(opened, hypervisor)
     initrd_len = None if initrd is None else initrd.size
     pages = dom0_pages(request, hypervisor, parms, initrd_len or 0)
+    order = lay_out(parms, initrd_len or 0, pages.nr_pages).order
+    alloc_base, initrd_base, foretold = _bases(request, kernel.size + opened.headroom, initrd_len, order)
     plan = pv_dom0.plan(
         parms,
         initrd_len=initrd_len,
@@ -87,15 +94,15 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
         cmdline=cmdline.dom0_cmdline(kernel_string(request), xen_cmdline, version),
         version=version,
         machine=Machine(
-            alloc_base=request.alloc_base,
-            initrd_base=request.initrd_base,
+            alloc_base=alloc_base,
+            initrd_base=initrd_base,
             pm_bits=xen_options.pm_bits(xen_cmdline, version),
             debug=hypervisor.debug,
         ),
         clipped=pages.clipped,
     )
     pv32 = "Xen is built with CONFIG_PV32" if plan.width.bits == 32 and hypervisor.config is None else ""
-    assumptions = _assumptions(request, plan, hypervisor.assumption, pv32, pages.assumption)
+    assumptions = _assumptions(request, plan, hypervisor.assumption, pv32, pages.assumption, foretold)
     return Planned(plan, assumptions, pages.option)
 
 
@@ -118,7 +125,12 @@ def kernel_string(request: Request) -> bytes | None:
 
 def kernel_parms(source: Source, budget: Budget, xen: Hypervisor, *, hvm: bool = False) -> DomParms:
     """What the kernel says; FormatError when its file ends before its segments do."""
-    elf = open_kernel(source, budget, xen.version).elf
+    return parms_of(open_kernel(source, budget, xen.version), xen, hvm=hvm)
+
+
+def parms_of(kernel: Kernel, xen: Hypervisor, *, hvm: bool = False) -> DomParms:
+    """The same of a kernel that is unpacked."""
+    elf = kernel.elf
     parms = xen_dom_parms.derive(elf, hvm=hvm, version=xen.version.release, pv32=xen.pv32)
     end = max((segment.p_offset + segment.p_filesz for segment in parms.segments), default=0)
     if end > elf.size:
@@ -149,11 +161,28 @@ def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd
     return decide(mem, host, parms, initrd_len)
 
 
+def _bases(
+    request: Request, kernel_len: int, initrd_len: int | None, order: int
+) -> tuple[int | None, int | None, str]:
+    """Where dom0's block and the initrd are: as given, else foretold where that is asked for; how sure that is."""
+    if not request.predict_frames:
+        return request.alloc_base, request.initrd_base, ""
+    if request.e820 is None:
+        raise InputError("frames are foretold from a memory map", remedy="say which machine with --e820")
+    frames = foretell(machines.memory_map(request.e820), kernel_len, initrd_len, order)
+    alloc_base = frames.alloc.start if request.alloc_base is None else request.alloc_base
+    initrd_base = request.initrd_base
+    if frames.initrd is not None and initrd_base is None:
+        initrd_base = frames.initrd.start
+    return alloc_base, initrd_base, frames.words
+
+
 def _assumptions(request: Request, plan: Plan, *others: str) -> tuple[str, ...]:
     bases = []
-    if request.alloc_base is None:
+    foretold = request.predict_frames
+    if request.alloc_base is None and not foretold:
         bases.append(f"dom0's memory begins at {plan.alloc.start:#x}")
-    if plan.initrd is not None and request.initrd_base is None:
+    if plan.initrd is not None and request.initrd_base is None and not foretold:
         bases.append(f"the initrd is at {plan.initrd.start:#x}")
     placed = f"{' and '.join(bases)}, as on a QEMU q35 machine with 1 GiB" if bases else ""
     fixed = "shared_info at 0, an 80x25 text screen, no frequency driver: only the machine knows"

@@ -159,6 +159,7 @@ def _manifest(
             "initrd_base": _address(request.initrd_base),
             "nr_pages": request.nr_pages,
             "host_mem": request.host_mem,
+            "predict_frames": request.predict_frames,
             "e820": request.e820 and Path(request.e820).name,
             "vcpus": request.vcpus,
             "initrd_cmdline": request.initrd_cmdline,

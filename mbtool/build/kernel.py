@@ -16,6 +16,7 @@ from mbtool.errors import FormatError, MbtoolError, RefusedError
 from mbtool.formats import compression
 from mbtool.formats.elf_file import parse_elf
 from mbtool.formats.xen_dom_parms import attempt_derive
+from mbtool.plan.memory import up
 from mbtool.plan.xen_versions import TABLE, XenVersion
 from mbtool.record import record
 from mbtool.source import Budget, Source
@@ -37,6 +38,8 @@ class Kernel:
     elf: Source
     bzimage: bool
     codec: str
+    headroom: int = 0
+    """Bytes in front of the file that Xen sets aside to unpack it (bzimage.c, ``bzimage_headroom``)."""
 
 
 def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
@@ -71,7 +74,8 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
             found=str(word),
             remedy="" if bzimage else "append the size to the compressed file as 32-bit little-endian number",
         )
-    return Kernel(elf, bzimage, codec)
+    room = size + (size >> 12) + 32768 + 18 if codec == "gzip" else size + payload.size
+    return Kernel(elf, bzimage, codec, up(room))
 
 
 class _Remembering(Source):

@@ -55,6 +55,13 @@ NrPages = Annotated[
     int | None,
     typer.Option("--nr-pages", min=1, metavar="N", help="dom0's pages, whatever dom0_mem and the host say."),
 ]
+PredictFrames = Annotated[
+    bool,
+    typer.Option(
+        "--predict-frames",
+        help="PV: foretell from --e820 where dom0's memory and the initrd will be on the machine.",
+    ),
+]
 Vcpus = Annotated[int | None, typer.Option("--vcpus", min=1, metavar="N", help="PVH: the machine's processors.")]
 InitrdCmdline = Annotated[
     str, typer.Option("--initrd-cmdline", metavar="TEXT", help="PVH: the initrd's own string.")

@@ -150,6 +150,21 @@ def test_defaults_are_stated(tmp_path: Path, small: Path) -> None:
     assert "behaves as Xen 4.22" in built(replace(said, xen_version="4.30"), tmp_path).planned.assumptions[0]
 
 
+def test_foretold_frames(tmp_path: Path, small: Path, initrd: Path) -> None:
+    """A block of 4 MiB, so not for sure; what is given stands."""
+    request = Request(kernel=small, initrd=initrd, xen_version="4.17", dom0_mem="64M", e820="qemu-q35:1024M")
+    planned = built(replace(request, predict_frames=True), tmp_path).planned
+    assert isinstance(planned.plan, Plan)
+    assert planned.plan.initrd is not None
+    assert planned.plan.initrd.start == 0x3F904000  # as in every recording of such a machine
+    assert "foretold" in planned.assumptions[0]
+    assert "but two" in planned.assumptions[0]
+    jsonschema.validate(json.loads((tmp_path / "out" / "manifest.json").read_text()), schema("manifest"))
+    given = built(replace(request, predict_frames=True, alloc_base=0x10000000), tmp_path).planned
+    assert isinstance(given.plan, Plan)
+    assert given.plan.alloc.start == 0x10000000
+
+
 @pytest.mark.parametrize(
     ("given", "pages"),
     [
@@ -179,6 +194,8 @@ def test_nr_pages(tmp_path: Path, small: Path, given: dict[str, Any], pages: int
         ({"dom0_mem": "lots"}, InputError, 'parameter "dom0_mem" has invalid value "lots"'),
         ({"xen_cmdline": "dom0_mem=lots", "nr_pages": 100000}, InputError, "invalid value"),
         ({"host_mem": 1 << 20}, InputError, "none left for dom0"),
+        ({"predict_frames": True}, InputError, "--e820"),
+        ({"predict_frames": True, "e820": "/nonexistent"}, InputError, "no machine that is known"),
         ({"xen_cmdline": "dom0=pvh"}, RefusedError, "ELF start or entries are out of bounds"),
         ({"xen_version": "3.4"}, UnsupportedError, "older than"),
         ({"xen_version": "new"}, InputError, "is no Xen version"),

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mbtool.build.dom0 import Request, plan_dom0
 from mbtool.plan import dom0_mem
 from mbtool.plan.dom0_pages import decide
 from mbtool.plan.host import Host
+from mbtool.source import open_file
+from tests.oracle.compare import differences
 from tests.oracle.record import Boot, record
 from tests.oracle.test_live import compare, parms_of
 
@@ -45,6 +48,27 @@ def test_dom0_mem_of_a_host(
     ram = (memory << 20) - (520 << 10)  # QEMU's firmware keeps the rest
     expected = decide(dom0_mem.parse([text] if text else []), Host(ram, smp), parms, 0).nr_pages
     assert abs(recording.word(32) - expected) <= 3
+
+
+def test_foretold_frames(tool: Callable[[str], str], xen_gz: Path, vmlinuz_cloud: Path, samples: Path) -> None:
+    """The machine frames too: every byte of P2M and page tables without looking at the machine."""
+    assert tool("qemu-system-x86_64")
+    initrd = samples / "initrd" / "initrd.img"
+    recording = record(Boot(xen_gz, vmlinuz_cloud, initrd), parms_of(vmlinuz_cloud).virt_entry)
+    request = Request(
+        vmlinuz_cloud,
+        initrd,
+        dom0_mem="512M",
+        xen=xen_gz,
+        cmdline="console=hvc0",
+        e820="qemu-q35:1024M",
+        predict_frames=True,
+    )
+    with open_file(vmlinuz_cloud) as kernel, open_file(initrd) as ramdisk, open_file(xen_gz) as xen:
+        plan = plan_dom0(request, kernel, ramdisk, xen).plan
+    assert (plan.alloc.start, plan.initrd and plan.initrd.start) == (recording.alloc_base, recording.initrd_base)
+    (left,) = differences(plan, recording)
+    assert left.startswith("start_info at 0x28: ")  # shared_info
 
 
 def test_rt_kernel(tool: Callable[[str], str], xen_gz: Path, vmlinuz_rt: Path) -> None:
