@@ -1,8 +1,8 @@
 ; Carries out a load plan and enters its kernel: a Multiboot 1 kernel for tests, far above what plans use.
 ;
-; Its first module: mode (16, 32 or 64), entry, esi or rsi, number of loads; for each load destination, offset in the
-; module, size, zeros behind it; then the content. All numbers are 32 bits wide. In mode 16 the entry is cs and ip,
-; and instead of esi there are the other segments' value and sp.
+; Its first module: mode (16, 32 or 64), entry, esi or rsi, eax, ebx, esp, number of loads; for each load destination,
+; offset in the module, size, zeros behind it; then the content. All numbers are 32 bits wide. eax, ebx and esp count
+; in mode 32. In mode 16 the entry is cs and ip, and instead of esi there are the other segments' value and sp.
 
 bits 32
 section .text
@@ -17,8 +17,8 @@ _start:
     mov esp, stack_top
     mov ebx, [ebx + 24]             ; mods_addr
     mov ebp, [ebx]                  ; mod_start of the first
-    lea edx, [ebp + 16]
-    mov ebx, [ebp + 12]
+    lea edx, [ebp + 28]
+    mov ebx, [ebp + 24]
 .load:
     mov edi, [edx]
     mov esi, [edx + 4]
@@ -44,12 +44,14 @@ _start:
     mov es, eax
     mov ss, eax
     mov eax, [ebp + 4]
+    mov [entry], eax
+    mov eax, [ebp + 12]
+    mov ebx, [ebp + 16]
+    mov esp, [ebp + 20]
     mov esi, [ebp + 8]
-    mov esp, esi
-    xor ebx, ebx
     xor edi, edi
     xor ebp, ebp
-    jmp eax
+    jmp [entry]
 
 long_mode:
     ; 4 GiB mapped where they are, by pages of 2 MiB
@@ -168,5 +170,8 @@ section .bss
     alignb 4096
 tables:
     resb 0x6000
+entry:
+    resd 1
+    alignb 4096
     resb 4096
 stack_top:
