@@ -157,7 +157,7 @@ def write_disk(plan: DiskPlan, fd: int, progress: Progress = lambda done, total:
 
     sectors = plan.size // SECTOR
     entries = []
-    esp_lba, esp_sectors = plan.esp_offset // SECTOR, plan.esp.size // SECTOR
+    esp_lba, esp_sectors = plan.esp_offset // SECTOR, _up(plan.esp.size) // SECTOR  # ends as aligned as it begins
     if request.bios:
         room = esp_lba - plan.stub_lba
         entries.append(gpt.entry(gpt.BIOS_BOOT, _id(identity, "stub"), plan.stub_lba, room, "BIOS boot"))

@@ -36,6 +36,7 @@ def test_it_is_the_disk_and_its_table_reaches_to_the_end(played: Path, tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device"]
     done = subprocess.run([tool("sgdisk"), "-v", played], capture_output=True, text=True)
     assert "No problems found" in done.stdout
+    assert "Caution" not in done.stdout
     (name, (offset, size)) = next(iter(built.files.items()))
     content = subprocess.run([tool("mtype"), "-i", f"{played}@@1M", f"::{name}"], capture_output=True, check=True)
     assert content.stdout == played.read_bytes()[offset : offset + size] == KERNEL.read_bytes()
