@@ -21,7 +21,7 @@ from mbtool.build.dom0 import (
     refuse_other_mode,
 )
 from mbtool.build.xen_image import hypervisor as read_hypervisor
-from mbtool.errors import InputError
+from mbtool.errors import InputError, RefusedError
 from mbtool.plan import cmdline, e820_text, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
 from mbtool.plan.dom0_pages import Dom0Pages
 from mbtool.plan.pvh_dom0 import PvhPlan
@@ -32,6 +32,9 @@ from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.render.json import finding_json, hex_json, node_json, range_json
 from mbtool.source import Budget, Source, read_file
+
+NO_ENTRY = ("ELF start or entries are out of bounds", "XEN_ELFNOTE_PHYS32_ENTRY")
+"""What Xen says of a kernel that has no PVH entry point: for want of one it takes that of the ELF header."""
 
 
 @record
@@ -55,9 +58,16 @@ def plan_pvh(request: Request, kernel: Source, initrd: Source | None, xen: Sourc
         raise InputError(
             "how much a host has for a PVH dom0 is not computed", remedy="say dom0_mem with absolute amounts"
         )
+    if "\0" in request.initrd_cmdline:
+        raise InputError("a command line cannot hold a NUL byte")
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
-    parms = kernel_parms(kernel, Budget(request.limits), hypervisor, hvm=True)
+    try:
+        parms = kernel_parms(kernel, Budget(request.limits), hypervisor, hvm=True)
+    except RefusedError as error:
+        if any(words in error.problem for words in NO_ENTRY):
+            error.remedy = "a kernel without a PHYS32_ENTRY note can only be a PV dom0: --mode pv"
+        raise
     pages = dom0_pages(request, hypervisor, parms, 0)
     host, assumed = _host(request, pages.nr_pages)
     plan = pvh_dom0.plan(

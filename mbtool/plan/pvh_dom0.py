@@ -21,18 +21,17 @@ from mbtool.formats.pv_start_info import SIF_INITDOMAIN, SIF_PRIVILEGED
 from mbtool.model import Finding, Node, Severity
 from mbtool.plan import pvh_acpi, pvh_machine
 from mbtool.plan.e820 import E820Entry
-from mbtool.plan.memory import PAGE, Range, overlapping, up
+from mbtool.plan.memory import PAGE, Range, overlapping
 from mbtool.plan.pvh_acpi import PvhAcpi
 from mbtool.plan.pvh_limits import find_room, kernel_at, refuse_parms
 from mbtool.plan.pvh_machine import XEN_MAX_VCPUS, PvhHost
 from mbtool.plan.pvh_map import RESERVED, GuestMap
+from mbtool.plan.pvh_region import Region, lay_out, module_string, size_looked_for
 from mbtool.plan.pvh_versions import PvhRules, rules
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.source import BytesSource
 
-START_INFO_SIZE = hvm_start_info.size_of(1)
-"""Xen leaves the room of version 1 and says version 0."""
 VM86_TSS_SIZE, VM86_TSS_ALIGN = 265, 128
 
 CR0 = 0x11
@@ -40,25 +39,6 @@ CR0 = 0x11
 EFLAGS = 2
 CODE_AR, DATA_AR, TSS_AR, TSS_LIMIT = 0xC9B, 0xC93, 0x8B, 0x67
 """Attributes of the hidden segment registers: flat, 32 bits wide, and a task state segment."""
-
-
-@record
-class Region:
-    """The one piece of memory that Xen finds for all that it tells the kernel; parts that are absent are None."""
-
-    initrd: Range | None
-    """The initrd's exact bytes."""
-    initrd_cmdline: Range | None
-    """Its string, final NUL included."""
-    cmdline: Range | None
-    """dom0's command line, final NUL included."""
-    modlist: Range | None
-    start_info: Range
-
-    @property
-    def range(self) -> Range:
-        parts = (self.initrd, self.cmdline, self.modlist, self.start_info)
-        return Range(next(part.start for part in parts if part is not None), self.start_info.end)
 
 
 @record
@@ -149,12 +129,12 @@ def plan(
     refuse_parms(parms, how)
     kernel, moved = kernel_at(parms, guest.entries, how)
     word = 8 if parms.elf_class == 64 else 4
-    initrd_cmdline = _module_string(initrd_len, initrd_cmdline, how)
+    initrd_cmdline = module_string(initrd_len, initrd_cmdline, how)
     if how.string_counted and not initrd_len and initrd_cmdline is None:
         initrd_len = None
-    size = _size_looked_for(initrd_len, initrd_cmdline, cmdline, how, word)
+    size = size_looked_for(initrd_len, initrd_cmdline, cmdline, how, word)
     start = find_room(guest.entries, kernel, size, how)
-    region = _lay_out(start, initrd_len, initrd_cmdline, cmdline, how, word)
+    region = lay_out(start, initrd_len, initrd_cmdline, cmdline, how, word)
     if not any(span.covers(region.range) for span in guest.ram):
         raise RefusedError(
             "Unable to copy start info to guest: this Xen finds too little room for what it then puts there",
@@ -217,47 +197,6 @@ def _take_vmx_helpers(guest: GuestMap) -> None:
     if tables is None:
         raise RefusedError("Unable to find memory to stash the identity page tables")
     guest.add(Range.at(tables, PAGE), RESERVED)
-
-
-def _module_string(initrd_len: int | None, string: bytes | None, how: PvhRules) -> bytes | None:
-    """The initrd's string as far as this Xen hands it on."""
-    if initrd_len is None or not how.module_string or (how.string_counted and not string):
-        return None
-    return string
-
-
-def _size_looked_for(
-    initrd_len: int | None, string: bytes | None, cmdline: bytes | None, how: PvhRules, word: int
-) -> int:
-    """Bytes of free memory that Xen looks for: up to 4.20 it forgets the initrd's string."""
-    size = START_INFO_SIZE
-    if initrd_len is not None:
-        initrd = up(initrd_len, word) if how.string_counted else initrd_len
-        if how.string_counted and string is not None:
-            initrd += len(string) + 1
-        size += up(initrd) + hvm_start_info.MODLIST_ENTRY.size
-    return size + (0 if cmdline is None else up(len(cmdline) + 1, word))
-
-
-def _lay_out(
-    at: int, initrd_len: int | None, string: bytes | None, cmdline: bytes | None, how: PvhRules, word: int
-) -> Region:
-    """pvh_load_kernel's second half: one thing behind the other from ``at`` on."""
-    initrd = initrd_cmdline = line = modlist = None
-    if initrd_len is not None:
-        initrd = Range.at(at, initrd_len)
-        at += up(initrd_len, word if how.module_string else PAGE)
-        if string is not None:
-            initrd_cmdline = Range.at(at, len(string) + 1)
-            at = initrd_cmdline.end
-        at = up(at)
-    if cmdline is not None:
-        line = Range.at(at, len(cmdline) + 1)
-        at += up(line.size, word)
-    if initrd is not None:
-        modlist = Range.at(at, hvm_start_info.MODLIST_ENTRY.size)
-        at = modlist.end
-    return Region(initrd, initrd_cmdline, line, modlist, Range.at(at, START_INFO_SIZE))
 
 
 def _findings(kernel: Range, region: Region, acpi: PvhAcpi, host: PvhHost, how: PvhRules) -> list[Finding]:

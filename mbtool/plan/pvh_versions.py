@@ -56,8 +56,6 @@ class PvhRules:
     """Signatures of the host's tables that dom0 may see."""
     oem_tables: bool
     """And those whose signature begins with OEM."""
-    unplaced: str
-    """How it names dom0's kernel."""
 
 
 def rules(version: XenVersion) -> PvhRules:
@@ -76,7 +74,6 @@ def rules(version: XenVersion) -> PvhRules:
         | (frozenset({"VFCT"}) if _has(version, VFCT) else frozenset())
         | (_TPM if _has(version, TPM_TABLES) else frozenset()),
         oem_tables=_has(version, OEM_TABLES),
-        unplaced="d0 kernel",
     )
 
 

@@ -166,8 +166,9 @@ def test_refusals(
 def test_kernel_without_pvh_entry(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel"
     kernel.write_bytes(made_kernel.kernel([(0x100000, 0x1000)], {}, entry=0x100000))
-    with pytest.raises(RefusedError, match="Unable to find XEN_ELFNOTE_PHYS32_ENTRY address"):
+    with pytest.raises(RefusedError, match="Unable to find XEN_ELFNOTE_PHYS32_ENTRY address") as caught:
         build_dom0(Request(kernel=kernel, mode=Mode.PVH), tmp_path / "out")
+    assert "--mode pv" in caught.value.remedy
 
 
 def test_command_line(tmp_path: Path) -> None:
