@@ -45,7 +45,7 @@ def files(work: Path, initrd: int) -> dict[str, Path]:
     return {name: work / name for name in (*paths, "initrd.img")}
 
 
-def build(paths: dict[str, Path], output: Path) -> tuple[str, ...]:
+def build(paths: dict[str, Path], output: Path, *options: str) -> tuple[str, ...]:
     """The command that builds a disk of them."""
     words = [
         "build-disk",
@@ -57,7 +57,7 @@ def build(paths: dict[str, Path], output: Path) -> tuple[str, ...]:
         paths["vmlinuz"],
     ]
     words += ["--initrd", paths["initrd.img"], "--cmdline", "console=hvc0", "--force", "-o", output]
-    return (*MBTOOL, *(str(word) for word in words))
+    return (*MBTOOL, *(str(word) for word in words), *options)
 
 
 def disk(work: Path) -> list[Comparison]:
@@ -67,16 +67,30 @@ def disk(work: Path) -> list[Comparison]:
         folder.mkdir()
     some, more = files(small, 40_000_000), files(large, 1 << 30)
     copy = ("cp", str(more["initrd.img"]), str(large / "copy"))
+    durable = ("sh", "-c", f"{' '.join(copy)} && sync {copy[-1]}")
     return [
         Comparison(
-            "build-disk, 40 MB initrd / sgdisk, mformat, mcopy",
-            build(some, small / "disk.img"),
+            "build-disk --no-sync, 40 MB initrd / sgdisk, mformat, mcopy",
+            build(some, small / "disk.img", "--no-sync"),
             ("sh", "-c", f"cd {small}\n{PEERS}"),
             2.0,
             MEMORY,
             True,
         ),
         Comparison(
-            "build-disk, 1 GiB initrd / cp", build(more, large / "disk.img"), copy, 1.3, MEMORY, settle=True
+            "build-disk --no-sync, 1 GiB initrd / cp",
+            build(more, large / "disk.img", "--no-sync"),
+            copy,
+            1.3,
+            MEMORY,
+            settle=True,
+        ),
+        Comparison(
+            "build-disk, 1 GiB initrd / cp, sync",
+            build(more, large / "disk.img"),
+            durable,
+            1.3,
+            MEMORY,
+            settle=True,
         ),
     ]

@@ -46,11 +46,18 @@ def source_date_epoch() -> int:
 
 
 def build_disk(
-    boot: BootSet, output: Path, *, force: bool, verify: bool = False, progress: Progress = lambda done, total: None
+    boot: BootSet,
+    output: Path,
+    *,
+    force: bool,
+    verify: bool = False,
+    sync: bool = True,
+    progress: Progress = lambda done, total: None,
 ) -> BuiltDisk:
     """Write a disk image and its description (``output`` + ``.toml``).
 
-    ``verify`` builds it a second time elsewhere and compares. Raises MbtoolError, and then has written nothing.
+    ``verify`` builds it a second time elsewhere and compares; ``sync`` is that of ``open_output``. Raises
+    MbtoolError, and then has written nothing.
     """
     boot = complete(boot)
     wanted, notes = request(boot)
@@ -59,13 +66,13 @@ def build_disk(
     for target in (output, description):
         _refuse_input(boot, writable_target(target, force=force))
     text = dump(boot, description.parent)
-    with open_output(output, force=force) as fd:
+    with open_output(output, force=force, sync=sync) as fd:
         _write(plan, boot, fd, output, progress)
         if verify:
             _verify(boot, fd, output, progress)
             notes.append("built twice, with the same bytes both times")
         if not _says(description, text, boot.mtime):
-            with open_output(description, force=True) as beside:  # not flushed: that would wait for the image
+            with open_output(description, force=True, sync=sync) as beside:
                 write_at(beside, text.encode(), 0)
     return _built(output, plan, notes, description)
 

@@ -51,9 +51,10 @@ def build_dom0(
     output: Path,
     *,
     force: bool = False,
+    sync: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Built:
-    """Plan and write everything into the directory ``output``; ``progress`` is that of the disk.
+    """Plan and write everything into the directory ``output``; ``sync`` and ``progress`` are those of the disk.
 
     Raises MbtoolError, and then has written nothing: see ``plan_dom0`` and ``OutputDirectory``.
     """
@@ -62,7 +63,10 @@ def build_dom0(
         from mbtool.build import dom0_disk
 
         request = dom0_disk.complete(request)
-    with OutputDirectory(output, {*FILES, *PVH_FILES, DISK}, force=force) as directory, ExitStack() as stack:
+    with (
+        OutputDirectory(output, {*FILES, *PVH_FILES, DISK}, force=force, sync=sync) as directory,
+        ExitStack() as stack,
+    ):
         paths = {"kernel": request.kernel, "initrd": request.initrd, "xen": request.xen, "xen-efi": request.xen_efi}
         sources = {role: stack.enter_context(open_file(path)) for role, path in paths.items() if path is not None}
         with _digests(sources) as inputs:

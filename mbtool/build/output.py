@@ -38,12 +38,14 @@ class OutputDirectory:
 
     ``names`` are the files that such a set may hold: with ``force`` an older set is replaced, but a directory with
     anything else in it is refused, as is any that exists without ``force`` and is not empty. Raises InputError.
+    Without ``sync`` a file filled by ``open`` need not have reached the disk: see ``open_output``.
     """
 
-    def __init__(self, path: Path, names: Iterable[str], *, force: bool) -> None:
+    def __init__(self, path: Path, names: Iterable[str], *, force: bool, sync: bool = True) -> None:
         self._names = frozenset(names)
         self._path = _resolved(path)
         self._force = force
+        self._sync = sync
         self._check()
         self._work = _beside(self._path)
         self.files: list[Written] = []
@@ -87,7 +89,7 @@ class OutputDirectory:
     def open(self, name: str) -> Iterator[int]:
         """Add a file too large to pass through memory: a descriptor to fill, counted in when the block ends."""
         assert name in self._names, name
-        with _filling(self._work / name, self._path / name) as fd:
+        with _filling(self._work / name, self._path / name, self._sync) as fd:
             yield fd
         with (self._work / name).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -141,17 +143,21 @@ def write_file(path: Path, data: bytes | Iterable[bytes], *, force: bool) -> Wri
 
 
 @contextmanager
-def open_output(path: Path, *, force: bool) -> Iterator[int]:
+def open_output(path: Path, *, force: bool, sync: bool = True) -> Iterator[int]:
     """A file descriptor to fill; the file gets its name when the block is left without an exception.
 
-    For outputs too large to pass through memory. Raises InputError as ``write_file`` does.
+    For outputs too large to pass through memory. Without ``sync`` the name does not wait until the content has
+    reached the disk: then a power cut within the next seconds may leave it incomplete. Raises InputError as
+    ``write_file`` does.
     """
     target = writable_target(path, force=force)
     work = _beside(target)
     try:
-        with _filling(work, path) as fd:
+        with _filling(work, path, sync) as fd:
             yield fd
         work.rename(target)
+        if sync:
+            _flush_directory(target.parent)
     except OSError as error:
         raise _cannot(path, error) from error
     finally:
@@ -160,16 +166,17 @@ def open_output(path: Path, *, force: bool) -> Iterator[int]:
 
 
 @contextmanager
-def _filling(work: Path, path: Path) -> Iterator[int]:
+def _filling(work: Path, path: Path, sync: bool) -> Iterator[int]:
     """A new file, open to be filled, that is called ``work`` in the end; ``path`` is what errors call it.
 
-    Where the file system can, it has no name until then: killed, nothing is left of it. It may be too large to wait
-    until it has reached the disk: that is left to ``sync``.
+    Where the file system can, it has no name until then: killed, nothing is left of it.
     """
     try:
         fd, unnamed = _create(work)
         try:
             yield fd
+            if sync:
+                os.fsync(fd)
             if unnamed:
                 os.link(f"/proc/self/fd/{fd}", work, src_dir_fd=fd)  # naming a directory makes it follow the link
         finally:

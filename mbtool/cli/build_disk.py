@@ -90,6 +90,9 @@ def build_disk(
         bool, typer.Option("--write-device", help="FILE is a device: overwrite what is on it, without asking.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an older image.")] = False,
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Do not wait until the image has reached the storage.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema build-disk).")] = False,
 ) -> None:
     """Write one disk image that boots on BIOS and UEFI machines, made without root or any other program.
@@ -138,7 +141,9 @@ def build_disk(
                 "is a device", source=str(output), remedy="--write-device overwrites it, without asking"
             )
         else:
-            built = disk.build_disk(boot, output, force=force, verify=verify_reproducible, progress=bar)
+            built = disk.build_disk(
+                boot, output, force=force, verify=verify_reproducible, sync=not no_sync, progress=bar
+            )
     if json:
         from mbtool.render.json import dumps
 

@@ -47,6 +47,9 @@ def build_dom0(
     vcpus: options.Vcpus = None,
     initrd_cmdline: options.InitrdCmdline = "",
     force: Annotated[bool, typer.Option("--force", help="Replace an older output.")] = False,
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Do not wait until disk.img has reached the storage.")
+    ] = False,
     max_output: options.MaxOutput = 2048,
     max_ratio: options.MaxRatio = 400,
 ) -> None:
@@ -96,7 +99,7 @@ def build_dom0(
         limits=Limits(max_output * MIB, max_ratio),
     )
     with Bar("writing disk.img") as bar:
-        built = build(request, output, force=force, progress=bar)
+        built = build(request, output, force=force, sync=not no_sync, progress=bar)
     print("\n".join(built.lines))
     for words in built.planned.assumptions:
         print(f"assumed: {words}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mbtool.build.output import OutputDirectory, write_file
+from mbtool.build.output import OutputDirectory, open_output, write_file
 from mbtool.errors import InputError
 
 NAMES = ("a.bin", "b.txt")
@@ -103,6 +104,25 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="cannot write: No space left on device"):
         write_set(tmp_path / "out")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_filled_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    """With sync: content, name, directory, in this order. Without: none of it is waited for."""
+    flushed: list[tuple[bool, list[str]]] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        flushed.append((stat.S_ISDIR(os.fstat(fd).st_mode), names(tmp_path)))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with open_output(tmp_path / "image", force=False, sync=sync) as fd:
+        os.write(fd, b"content")
+    assert flushed == ([(False, []), (True, ["image"])] if sync else [])
+    assert (tmp_path / "image").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("can", [True, False])
