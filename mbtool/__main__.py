@@ -22,7 +22,6 @@ def main() -> None:
         from mbtool.cli.app import app
 
         app(prog_name="mbtool")
-        sys.stdout.flush()
     except MbtoolError as error:
         if os.environ.get("MBTOOL_DEBUG"):
             raise
@@ -31,10 +30,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("mbtool: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader went away: that is its right. Keep the interpreter from complaining once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     finally:
         # What is left dies with the process: the interpreter need not search it for cycles. But what lief leaves
         # uncollected, its library reports as leaked.

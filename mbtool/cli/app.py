@@ -50,6 +50,24 @@ class Verbs(TyperGroup):
             verb.command(cmd_name)(function)
         return typer.main.get_command(verb)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb, and say how it ended.
+
+        click would say nothing of an interrupt, and give a reader that went away the status of findings.
+        """
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("mbtool: interrupted", file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:
+            # That is the reader's right. Keep the interpreter from complaining once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
 
 def group(name: str, verbs: Mapping[str, str], text: str) -> typer.Typer:
     """A verb that has verbs of its own, by the module of each; ``text`` is its help."""

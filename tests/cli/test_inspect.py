@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import jsonschema
 import pytest
 
 from tests.cli.run import mbtool
+from tests.conftest import ROOT
 
 SCHEMA = json.loads((files("mbtool") / "schemas" / "inspect.schema.json").read_text())
 
@@ -92,6 +95,30 @@ def test_text_has_one_error_line_per_bad_file_and_the_reasons(samples, tmp_path)
 def test_fields_shows_offsets_and_raw_bytes(samples):
     done = mbtool("inspect", "--fields", samples / "multiboot1" / "multiboot1.elf")
     assert "02 b0 ad 1b" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--fields", "--json"])
+def test_a_reader_that_goes_away(option: str, samples):
+    """141 is what shells say of a program that SIGPIPE ended; 1 would mean findings."""
+    path = samples / "multiboot1" / "multiboot1.elf"
+    command = [sys.executable, "-m", "mbtool", "inspect", option, str(path)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_interrupt_is_told(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "mbtool", "inspect", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT) as process, pipe.open("wb"):
+        # the program has opened its end: it waits for what is written
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, b"mbtool: interrupted\n")
 
 
 def test_plain_when_piped(samples):
