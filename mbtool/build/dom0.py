@@ -7,14 +7,14 @@ initrd's size, command lines, dom0_mem, version ──┴─plan──▶ Plan �
 from __future__ import annotations
 
 import os
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 
 from mbtool.build.kernel import Kernel, open_kernel
 from mbtool.build.xen_image import Hypervisor
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import FormatError, InputError
-from mbtool.formats import xen_dom_parms
+from mbtool.formats import vga_console, xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import cmdline, dom0_mem, machines, pv_dom0, xen_options
 from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
@@ -79,14 +79,17 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
     """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
     xen_cmdline = os.fsencode(request.xen_cmdline)
     refuse_other_mode(request, Mode.PV)
+    if request.host_mem is None and request.e820 is not None:
+        request = replace(request, host_mem=machines.memory_map(request.e820).ram)
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
     opened = open_kernel(kernel, Budget(request.limits), version)
     parms = parms_of(opened, hypervisor)
     initrd_len = None if initrd is None else initrd.size
     pages = dom0_pages(request, hypervisor, parms, initrd_len or 0)
-    order = lay_out(parms, initrd_len or 0, pages.nr_pages).order
-    alloc_base, initrd_base, foretold = _bases(request, kernel.size + opened.headroom, initrd_len, order)
+    alloc_base, initrd_base, foretold = _bases(
+        request, kernel.size + opened.headroom, initrd_len, parms, pages.nr_pages
+    )
     plan = pv_dom0.plan(
         parms,
         initrd_len=initrd_len,
@@ -98,6 +101,7 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
             initrd_base=initrd_base,
             pm_bits=xen_options.pm_bits(xen_cmdline, version),
             debug=hypervisor.debug,
+            vga=vga_console.TEXT_80X25 if hypervisor.video else None,
         ),
         clipped=pages.clipped,
     )
@@ -162,13 +166,14 @@ def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd
 
 
 def _bases(
-    request: Request, kernel_len: int, initrd_len: int | None, order: int
+    request: Request, kernel_len: int, initrd_len: int | None, parms: DomParms, nr_pages: int
 ) -> tuple[int | None, int | None, str]:
     """Where dom0's block and the initrd are: as given, else foretold where that is asked for; how sure that is."""
     if not request.predict_frames:
         return request.alloc_base, request.initrd_base, ""
     if request.e820 is None:
         raise InputError("frames are foretold from a memory map", remedy="say which machine with --e820")
+    order = lay_out(parms, initrd_len or 0, nr_pages).order
     frames = foretell(machines.memory_map(request.e820), kernel_len, initrd_len, order)
     alloc_base = frames.alloc.start if request.alloc_base is None else request.alloc_base
     initrd_base = request.initrd_base

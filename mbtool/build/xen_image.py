@@ -31,6 +31,11 @@ class Hypervisor:
         return self.setting("CONFIG_PV32", "y") == "y"
 
     @property
+    def video(self) -> bool:
+        """Whether it tells dom0 about the screen; assumed when nobody says."""
+        return self.setting("CONFIG_VIDEO", "y") == "y"
+
+    @property
     def dom0_mem(self) -> str:
         """What stands for ``dom0_mem=`` when Xen's command line has none (CONFIG_DOM0_MEM)."""
         return self.setting("CONFIG_DOM0_MEM", "").strip('"')

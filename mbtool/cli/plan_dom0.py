@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,8 +96,6 @@ def _pv(request: Request, kernel: Source, initrd: Source | None, xen: Source | N
     from mbtool.plan.outline_dom0 import of_pv_dom0
 
     memory = memory_map(request.e820)
-    if memory is not None and request.host_mem is None:
-        request = replace(request, host_mem=memory.ram)
     planned = plan(request, kernel, initrd, xen)
     title = f"{Path(request.kernel).name}, PV dom0 of Xen {planned.plan.version}"
     return of_pv_dom0(planned.plan, title, memory, planned.assumptions)

@@ -13,6 +13,7 @@ from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import p2m, page_tables, pv_dom0
 from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, overlapping, pages_of, slots
 from mbtool.plan.pv_dom0 import Plan
+from mbtool.plan.pv_space import lay_out, pages_needed
 from tests.plan.kernels import MIB, SLOT_1, TOP_2G, XEN, kernel
 from tests.plan.walk import FRAME, Tables
 
@@ -104,6 +105,28 @@ def test_tables_and_p2m_agree(request: tuple[DomParms, int | None, int]) -> None
     assert read_only == set(range(plan.space.page_tables.start, plan.space.page_tables.end, PAGE))
     decided = table[: plan.start_info.first_p2m_pfn]
     assert len(set(decided)) == len(decided)
+
+
+@settings(max_examples=150, deadline=None)
+@given(requests(), st.integers(0, 100000), st.integers(0, 3 * MIB))
+def test_nothing_shrinks_when_its_inputs_grow(
+    request: tuple[DomParms, int | None, int], pages: int, bytes_more: int
+) -> None:
+    """More pages, or a longer initrd: no fewer tables, no lower end, no smaller need."""
+    parms, initrd_len, nr_pages = request
+    size = initrd_len or 0
+    try:
+        space = lay_out(parms, size, nr_pages)
+        larger = [lay_out(parms, size, nr_pages + pages), lay_out(parms, size + bytes_more, nr_pages)]
+    except MbtoolError:  # past the end of the addresses
+        return
+    for other in larger:
+        assert other.nr_pt_frames >= space.nr_pt_frames
+        assert other.total.end >= space.total.end
+        assert other.start_info.start >= space.start_info.start
+    assert larger[0].order >= space.order
+    if parms.unmapped_initrd:
+        assert pages_needed(larger[1], size + bytes_more) >= pages_needed(space, size)
 
 
 @settings(max_examples=150, deadline=None)
