@@ -105,7 +105,7 @@ def _host(request: Request, nr_pages: int) -> tuple[PvhHost, Iterator[str]]:
     cpus = request.vcpus
     if request.e820 is None:
         host = pvh_machine.for_pages(nr_pages)
-        assumed.append(f"the machine is a {host.name} and an AMD IOMMU: its memory map and ACPI tables (--e820)")
+        assumed.append(f"the machine is a {host.name}, an AMD IOMMU and ACPI 1.0 tables (--e820)")
     else:
         host, logged = _described(request.e820)
         if not logged:

@@ -212,7 +212,7 @@ def _findings(kernel: Range, region: Region, acpi: PvhAcpi, host: PvhHost, how: 
                 remedy="give dom0 another amount of memory",
             )
         )
-    if pvh_acpi.unsound_xsdt(host.acpi, how):
+    if host.acpi_known and pvh_acpi.unsound_xsdt(host.acpi, how):
         found.append(
             Finding(
                 "PVH-XSDT",

@@ -52,6 +52,8 @@ class PvhHost:
     acpi: Acpi
     name: str = ""
     vcpus: int = 1
+    acpi_known: bool = True
+    """Whether ``acpi`` is this machine's, and not taken for granted."""
     vmx_helpers: bool = False
     """An Intel processor without "unrestricted guest": Xen takes memory for a TSS and page tables of its own."""
 
@@ -82,7 +84,7 @@ def q35(memory: int) -> PvhHost:
         (0xFD_0000_0000, 0x100_0000_0000, 2),
     ]
     e820 = E820Map(tuple(E820Entry(Range(start, end), kind) for start, end, kind in entries))
-    return PvhHost(e820, _q35_acpi(low), f"QEMU q35 with {memory} MiB")
+    return PvhHost(e820, _q35_acpi(low), f"QEMU q35 with {memory} MiB", acpi_known=False)
 
 
 def for_pages(nr_pages: int) -> PvhHost:
@@ -99,7 +101,7 @@ def with_map(e820: E820Map, name: str) -> PvhHost:
     areas = (entry.range for entry in e820.entries if entry.type in (RESERVED, ACPI))
     area = next((span for span in areas if span.start in low and span.size >= ACPI_AREA), None)
     facts = _q35_acpi(FOUR_GIB if area is None else area.end)
-    return PvhHost(e820, facts if area else replace(facts, tables=()), name)
+    return PvhHost(e820, facts if area else replace(facts, tables=()), name, acpi_known=False)
 
 
 def _q35_acpi(low: int) -> Acpi:

@@ -181,3 +181,10 @@ def test_command_line(tmp_path: Path) -> None:
     done = mbtool("build-dom0", "--mode", "pvm", "--kernel", PROBE, "-o", out)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_only_a_known_machine_is_said_to_lack_an_xsdt(tmp_path: Path) -> None:
+    for name, told, found in (("a", None, []), ("b", str(log_of("4.17.7-linux61-512M", tmp_path)), ["PVH-XSDT"])):
+        request = Request(kernel=PROBE, mode=Mode.PVH, xen_version="4.17.7", dom0_mem="512M", e820=told)
+        build_dom0(request, tmp_path / name)
+        assert [finding["id"] for finding in layout(tmp_path / name)["findings"]] == found
