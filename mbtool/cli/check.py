@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mbtool.errors import InputError
 
 
 class ModeChoice(StrEnum):
@@ -63,6 +66,13 @@ def check(
         list[str] | None,
         typer.Option("--require", metavar="MODULE", help="A module the initrd must hold (repeat)."),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Every file below directories, each for itself.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes for --recursive (default: all cores)."),
+    ] = None,
     policy: Annotated[
         Path | None,
         typer.Option("--policy", metavar="FILE", help="Severities, accepted findings, own rules (TOML)."),
@@ -70,7 +80,10 @@ def check(
     fail_on: Annotated[
         FailOn | None, typer.Option("--fail-on", help="Least severity for exit status 1 (default: error).")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema check).")] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="JSON (mbtool schema check); with --recursive a line per file."),
+    ] = False,
     sarif: Annotated[
         Path | None, typer.Option("--sarif", metavar="FILE", help="Write SARIF 2.1.0; - prints it.")
     ] = None,
@@ -85,7 +98,8 @@ def check(
 ) -> None:
     """Say whether images will boot, each for itself, and whether a set of them fits together; and why not.
 
-    Of a directory (a system's root, or /boot) every boot entry in grub.cfg and loader/entries is checked as a set.
+    Of a directory (a system's root, or /boot) every boot entry in grub.cfg and loader/entries is checked as a set;
+    with --recursive every file below it that is an image, each for itself.
 
     Every finding has a rule (mbtool explain RULE), the place, what happens at boot because of it, and a remedy.
     Exit status: 0 nothing at or above --fail-on, 1 findings, 2 a file cannot be read or is of no known format.
@@ -94,6 +108,7 @@ def check(
     Examples:
       mbtool check /boot/vmlinuz-6.1.0-56-amd64
       mbtool check /boot
+      mbtool check --recursive --json --jobs 8 images/ > findings.ndjson
       mbtool check --xen xen.gz --kernel vmlinuz --initrd initrd.img --dom0-mem 512M
       mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
       mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json
@@ -114,6 +129,12 @@ def check(
         "firmware": Firmware(firmware.value) if firmware else None,
         "require": tuple(require or ()),
     }
-    output = Output(sys.stdout, json, sarif, junit, force)
+    output = Output(sys.stdout, json, sarif, junit, force, lines=recursive)
     limits = Limits(max_output * MIB, max_ratio)
-    raise typer.Exit(conduct(files or [], parts, {**words, **more}, site, least, limits, output))
+    if not recursive:
+        raise typer.Exit(conduct(files or [], parts, {**words, **more}, site, least, limits, output))
+    if any(path is not None for path in parts.values()):
+        raise InputError("a set and --recursive do not go together")
+    from mbtool.cli import check_many
+
+    raise typer.Exit(check_many.conduct(files or [], site, least, limits, output, jobs or os.cpu_count() or 1))

@@ -25,7 +25,7 @@ SET = "the set"
 class Output:
     """Where the results go: text or JSON to ``out``; SARIF and JUnit to files, "-" for ``out`` in place of text.
 
-    ``force``: older files are replaced.
+    ``force``: older files are replaced; ``lines``: JSON as a line per file.
     """
 
     out: TextIO
@@ -33,6 +33,12 @@ class Output:
     sarif: Path | None
     junit: Path | None
     force: bool = False
+    lines: bool = False
+
+    @property
+    def reports(self) -> bool:
+        """Whether anything is written when all is done."""
+        return self.sarif is not None or self.junit is not None
 
     @property
     def text(self) -> bool:
@@ -75,13 +81,13 @@ def conduct(
     for path in files:
         for result in _system(path, policy, limits) if Path(path).is_dir() else [_file(path, policy, limits)]:
             results.append(result)
-            _show(result, output)
+            show(result, output)
     if given:
         with open_set(**parts, **words, limits=limits) as boot:
             kept, ignored = policy.judge([*check_set(boot), *policy.local(boot)])
         results.append(Checked(SET, kept, ignored))
-        _show(results[-1], output)
-    _write(results, output, least)
+        show(results[-1], output)
+    write(results, output, least)
     return max(result.status(least) for result in results)
 
 
@@ -106,7 +112,7 @@ def _file(path: str, policy: Policy, limits: Limits) -> Checked:
     return Checked(path, kept, ignored)
 
 
-def _show(result: Checked, output: Output) -> None:
+def show(result: Checked, output: Output) -> None:
     """As text, at once: the next file may take its time."""
     if result.error is not None:
         sys.stdout.flush()
@@ -121,10 +127,11 @@ def _show(result: Checked, output: Output) -> None:
     print(style.bold(line), file=output.out)
 
 
-def _write(results: Sequence[Checked], output: Output, least: Severity) -> None:
+def write(results: Sequence[Checked], output: Output, least: Severity) -> None:
+    """What is written when all is done: the document and the reports."""
     from mbtool.render.json import dumps
 
-    if output.json:
+    if output.json and not output.lines:
         print(dumps(_document(results), pretty=output.out.isatty()), file=output.out)
     if output.sarif is not None:
         from mbtool.render.sarif import sarif
@@ -139,17 +146,16 @@ def _write(results: Sequence[Checked], output: Output, least: Severity) -> None:
 def _document(results: Sequence[Checked]) -> dict[str, Any]:
     from mbtool.render.json import error_json
 
-    checked = [
-        {
-            "subject": result.subject,
-            "problems": [problem_json(problem) for problem in result.problems]
-            + [problem_json(problem, reason) for problem, reason in result.ignored],
-        }
-        for result in results
-        if result.error is None
-    ]
+    checked = [checked_json(result) for result in results if result.error is None]
     errors = [error_json(result.subject, result.error) for result in results if result.error is not None]
     return {"schema": "mbtool/check/1", "checked": checked, "errors": errors}
+
+
+def checked_json(result: Checked) -> dict[str, Any]:
+    """One of the document's ``checked``."""
+    problems = [problem_json(problem) for problem in result.problems]
+    problems += [problem_json(problem, reason) for problem, reason in result.ignored]
+    return {"subject": result.subject, "problems": problems}
 
 
 def _junit(results: Sequence[Checked], least: Severity) -> str:

@@ -33,8 +33,8 @@ XEN = ROOT / "tests" / "data" / "xen"
 
 
 def vmlinux(**more: Any) -> bytes:
-    """A kernel for PV and PVH: 4 MiB at 1 MiB. ``more``: ``notes`` over NOTES, ``segments``, ``entry``."""
-    notes = {**NOTES, **more.get("notes", {})}
+    """A kernel for PV and PVH, 4 MiB at 1 MiB. ``more``: ``notes`` (None: not this), ``segments``, ``entry``."""
+    notes = {kind: value for kind, value in {**NOTES, **more.get("notes", {})}.items() if value is not None}
     entry = more.get("entry", TOP_2G + 0x100000)
     return elf(more.get("segments", [(0x100000, 4 << 20)]), notes, entry=entry)
 

@@ -43,6 +43,7 @@ class Case:
     rule: str = ""
     kernel: bytes = KERNEL
     words: dict[str, Any] = field(default_factory=dict)
+    mode: Mode = Mode.PV
 
 
 CASES = {
@@ -67,6 +68,9 @@ CASES = {
         "DOM0-LAYOUT",
         vmlinux(notes={VIRT_BASE: 0xFFFF800000000000, 1: 0xFFFF800000100000}, entry=0xFFFF800000100000),
     ),
+    "pvh": Case(mode=Mode.PVH),
+    "pvh-no-entry": Case("XEN-PVH-ENTRY", vmlinux(notes={18: None}), mode=Mode.PVH),
+    "pvh-memory": Case("DOM0-MEM", words={"dom0_mem": "3M"}, mode=Mode.PVH),
     "option": Case("XEN-OPTION-UNKNOWN", words={"xen_cmdline": "consle=com1"}),
 }
 HARMLESS = {"DOM0-MEM-SYNTAX", "XEN-OPTION-UNKNOWN"}
@@ -86,12 +90,15 @@ def test_verdict_and_boot_agree(tmp_path: Path, xen: Path, name: str) -> None:
     case = CASES[name]
     kernel = tmp_path / "kernel"
     kernel.write_bytes(case.kernel)
-    words = {"dom0_mem": "64M", "xen_cmdline": "", **case.words}
-    with open_set(xen=xen, kernel=kernel, asked_mode=Mode.PV, **words) as boot:
+    words = {"dom0_mem": "64M", **case.words}
+    words["xen_cmdline"] = f"dom0={case.mode} {words.get('xen_cmdline', '')}"
+    with open_set(xen=xen, kernel=kernel, asked_mode=case.mode, **words) as boot:
         found = {problem.id: problem for problem in check_set(boot) if problem.severity != "info"}
     assert (case.rule in found) if case.rule else not found
     append = f"console=com1 com1=115200 noreboot dom0_mem={words['dom0_mem']} {words['xen_cmdline']}"
     machine = ["-machine", "q35", "-m", "256", "-kernel", str(xen), "-append", append, "-initrd", str(kernel)]
+    if case.mode is Mode.PVH:
+        machine += ["-cpu", "qemu64,+svm,+npt", "-device", "amd-iommu"]
     console = run(machine, until=OVER).console
     assert bool(re.search(STARTED, console)) == (not case.rule or case.rule in HARMLESS)
     if case.rule and found[case.rule].console:

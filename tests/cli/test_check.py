@@ -146,3 +146,30 @@ def test_a_set_with_an_unreadable_file(boot, tmp_path):
     assert done.returncode == 2
     assert "[UNREADABLE]" in done.stdout
     assert mbtool("check", "--kernel", tmp_path / "gone").returncode == 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_recursive(tmp_path: Path, jobs: int):
+    """In order, one line per image; what is no image is passed over, what cannot be read stops nothing."""
+    for number in range(12):
+        folder = tmp_path / f"{number % 3}"
+        folder.mkdir(exist_ok=True)
+        bad = {"setup_sects": 9} if number == 5 else {}
+        (folder / f"{number:02}").write_bytes(vmlinuz(**bad))
+    (tmp_path / "1" / "text").write_text("no image")
+    (tmp_path / "2" / "link").symlink_to(tmp_path / "gone")
+    done = mbtool("check", "--recursive", "--json", "--jobs", str(jobs), tmp_path, tmp_path / "gone")
+    assert done.returncode == 2
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [Path(line["subject"]).name for line in lines[:-1]]
+    assert names == ["00", "03", "06", "09", "01", "04", "07", "10", "02", "05", "08", "11"]
+    for line in lines[:-1]:
+        jsonschema.validate({"schema": "mbtool/check/1", "checked": [line], "errors": []}, SCHEMA)
+    assert {Path(line["subject"]).name for line in lines[:-1] if line["problems"]} == {"05"}
+    assert "No such file" in lines[-1]["error"]["message"]
+    report = tmp_path / "out.sarif"
+    done = mbtool("check", "--recursive", tmp_path, "--sarif", report)
+    assert "05: " in done.stdout
+    assert done.stdout.endswith("12 images checked\n")
+    jsonschema.validate(json.loads(report.read_text()), SARIF)
+    assert mbtool("check", "--recursive", tmp_path, "--kernel", tmp_path / "0" / "00").returncode == 2

@@ -1,0 +1,73 @@
+"""Many files, on all cores: each checked for itself, the results in the order of the files.
+
+Neither files nor results pile up: no more than a few files per process are under way at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+from mbtool.check.image import Image
+from mbtool.check.report import Problem, check_image
+from mbtool.errors import MbtoolError, UnknownFormatError
+from mbtool.record import record
+from mbtool.source import Limits, open_file
+
+AHEAD = 4
+"""Files per process that wait or whose results do."""
+
+
+@record
+class FileResult:
+    """``error``: why a file could not be checked; ``known`` is False for a file of no known format."""
+
+    path: str
+    problems: tuple[Problem, ...] = ()
+    error: MbtoolError | None = None
+    known: bool = True
+
+
+def check_file(path: str, limits: Limits) -> FileResult:
+    """One file; no error of its own gets out."""
+    try:
+        with open_file(path) as source:
+            return FileResult(path, tuple(check_image(Image(path, source, limits))))
+    except UnknownFormatError:
+        return FileResult(path, known=False)
+    except MbtoolError as error:
+        # A plain error goes from process to process; its subclasses may not.
+        parts = ("source", "offset", "field", "expected", "found", "remedy")
+        return FileResult(path, error=MbtoolError(error.problem, **{name: getattr(error, name) for name in parts}))
+
+
+def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[FileResult]:
+    """Every file in ``jobs`` processes, the results in order."""
+    if jobs == 1:
+        yield from (check_file(path, limits) for path in paths)
+        return
+    waiting: deque[Future[FileResult]] = deque()
+    with ProcessPoolExecutor(jobs) as pool:
+        for path in paths:
+            waiting.append(pool.submit(check_file, path, limits))
+            if len(waiting) >= AHEAD * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """The regular files below a directory, in order of name; symbolic links are not followed."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            try:
+                yield from walk(Path(entry.path))
+            except PermissionError:
+                yield entry.path  # to be told as a file that cannot be read
+        elif entry.is_file(follow_symlinks=False):
+            yield entry.path
