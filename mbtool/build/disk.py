@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mbtool.build import disk_format
 from mbtool.build.device import open_device
-from mbtool.build.disk_manifest import boot_set, dump, load
+from mbtool.build.disk_description import describe
+from mbtool.build.disk_manifest import boot_set, load
 from mbtool.build.output import open_output, writable_target
 from mbtool.disk.boot_set import BootSet, complete, firmware, request
 from mbtool.disk.content import FileSlice, file_content
@@ -65,7 +66,7 @@ def build_disk(
     description = Path(f"{output}.toml")
     for target in (output, description):
         _refuse_input(boot, writable_target(target, force=force))
-    text = dump(boot, description.parent)
+    text = describe(boot, description.parent)
     with open_output(output, force=force, sync=sync) as fd:
         _write(plan, boot, fd, output, progress)
         if verify:
@@ -109,7 +110,7 @@ def _refuse_input(boot: BootSet, target: Path) -> None:
 def _says(description: Path, text: str, mtime: int) -> bool:
     """Whether a description is there that says the same: its comments are someone's."""
     try:
-        return dump(boot_set(load(description), {}, mtime), description.parent) == text
+        return describe(boot_set(load(description), {}, mtime), description.parent) == text
     except MbtoolError:
         return False
 
