@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mbtool.errors import InputError
+
 if TYPE_CHECKING:
     from mbtool.plan.e820 import E820Map
     from mbtool.plan.outline import Outline
@@ -37,15 +39,17 @@ def memory_map(word: str | None) -> E820Map | None:
 
 
 def show(outline: Outline, *, json: bool, svg: Path | None, force: bool, also: dict[Path, bytes]) -> None:
-    """Print the plan, and write the picture and the ``also`` files, each whole or not at all."""
-    from mbtool.build.output import write_file
+    """Print the plan, and write the picture and the ``also`` files, each whole or not at all.
 
+    Ends in exit status 1 when the plan has an error: the kernel would be started, and fail.
+    """
     if svg is not None:
         from mbtool.render.svg import draw
 
+        if svg in also:
+            raise InputError("two outputs have the same name", source=str(svg))
         also = {**also, svg: draw(outline).encode()}
-    for path, data in also.items():
-        write_file(path, data, force=force)
+    _write(also, force)
     if json:
         from mbtool.render.json import dumps
         from mbtool.render.outline_json import outline_json
@@ -57,3 +61,15 @@ def show(outline: Outline, *, json: bool, svg: Path | None, force: bool, also: d
 
         for line in outline_lines(outline, Style.of(sys.stdout)):
             print(line)
+    if any(finding.severity == "error" for finding in outline.findings):
+        raise typer.Exit(1)
+
+
+def _write(files: dict[Path, bytes], force: bool) -> None:
+    """All of the files; none when one of them cannot be written where it is wanted."""
+    from mbtool.build.output import writable_target, write_file
+
+    for path in files:
+        writable_target(path, force=force)
+    for path, data in files.items():
+        write_file(path, data, force=force)

@@ -274,6 +274,17 @@ def test_pictures_are_whole_and_overwrite_nothing(vmlinuz: Path, tmp_path: Path)
     assert picture.read_bytes() == first
 
 
+def test_two_outputs_are_both_written_or_none(vmlinuz: Path, tmp_path: Path) -> None:
+    page, picture = tmp_path / "page", tmp_path / "map.svg"
+    arguments = ("plan", "linux", "--kernel", vmlinuz, "--boot-params", page, "--svg")
+    assert "two outputs have the same name" in mbtool(*arguments, page).stderr
+    picture.touch()
+    assert mbtool(*arguments, picture).returncode == 2
+    assert not page.exists()
+    assert mbtool(*arguments, picture, "--force").returncode == 0
+    assert page.stat().st_size == 4096
+
+
 def test_the_picture_in_the_readme_is_what_is_drawn(samples: Path, tmp_path: Path) -> None:
     files: list[str | Path] = ["--kernel", samples / "pv-dom0/pv-dom0-mapped.elf"]
     files += ["--initrd", samples / "initrd/initrd.img"]
