@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,23 +63,25 @@ def _timed(command: Command, settle: bool) -> tuple[float, int]:
         os.sync()
     if callable(command):
         return command(), 0
-    begin = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
-    ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    took = time.perf_counter() - begin
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}")
-    return took, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _TIMER, *command], stdout=subprocess.PIPE, env=_environment(), check=True
+    )
+    took, peak, status = done.stdout.split()
+    if int(status):
+        raise RuntimeError(f"{' '.join(command)} exited with {int(status)}")
+    return float(took), int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+_TIMER = """
+import os, subprocess, sys, time
+begin = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - begin, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+"""Run by a small program of its own: a process starts as a copy, so its peak is never below that of its parent."""
 
 
 def _environment() -> dict[str, str]:
     """As installed programs run: with compiled modules, which a source tree may be told not to keep."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
-def floor_peak() -> int:
-    """Peak bytes of this process: a child's peak is never shown below it, as it starts as a copy."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
