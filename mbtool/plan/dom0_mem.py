@@ -21,7 +21,7 @@ LONG_MAX = (1 << 63) - 1
 RESERVE = 128 << (20 - PAGE_SHIFT)
 """Pages kept back at most when no amount is given: 128 MiB."""
 
-_NUMBER = re.compile(r"0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]*)|(?P<decimal>[1-9][0-9]*)")
+_NUMBER = re.compile(r"0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]*)|(?P<decimal>[1-9][0-9]{0,999})")
 _UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 

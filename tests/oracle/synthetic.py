@@ -92,6 +92,13 @@ CASES: dict[str, Case] = {
         {VIRT_BASE: (1 << 64) - (4 << 20), INIT_P2M: 1 << 39, MOD_START_PFN: 1},
         entry=(1 << 64) - (4 << 20),
     ),
+    # In the upper half behind Xen's addresses, where Linux has its direct map; all is mapped.
+    "upper": case(
+        [(0x123000, 0x2FEDC)],
+        {VIRT_BASE: 0xFFFF_8800_0000_0000, SUPPORTED_FEATURES: 1 << 11},
+        entry=0xFFFF_8800_0012_3000,
+        dom0_mem="200M",
+    ),
     # Notes in a section only, no segment for them; an initrd that is mapped, a P2M that is not.
     "section-notes": Case(
         elf(
