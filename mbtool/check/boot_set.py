@@ -36,7 +36,7 @@ class BootSet:
     """Absent parts are None. ``dom0_mem``: as after ``dom0_mem=``; it is one more option of Xen's.
 
     ``xen_cfg``: path and bytes of the configuration of Xen's EFI loader. ``require``: names of kernel modules that
-    the initrd must hold.
+    the initrd must hold. ``secure_boot``: the firmware verifies what it starts.
     """
 
     xen: Image | None = None
@@ -49,6 +49,7 @@ class BootSet:
     asked_mode: Mode | None = None
     firmware: Firmware | None = None
     require: tuple[str, ...] = ()
+    secure_boot: bool = False
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -17,7 +17,7 @@ from mbtool.model import Severity
 from mbtool.record import record
 from mbtool.source import Limits, open_file
 
-SUBJECTS = ("multiboot", "linux", "efi", "xen", "dom0", "initrd", "command_lines", "xen_cfg")
+SUBJECTS = ("multiboot", "linux", "efi", "xen", "dom0", "initrd", "command_lines", "xen_cfg", "secure_boot")
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 UNREADABLE = "UNREADABLE"
 LIMIT = "LIMIT"

@@ -62,6 +62,9 @@ def check(
     ] = None,
     mode: Annotated[ModeChoice | None, typer.Option("--mode", help="How Xen is to run dom0.")] = None,
     firmware: Annotated[FirmwareChoice | None, typer.Option("--firmware", help="What starts the machine.")] = None,
+    secure_boot: Annotated[
+        bool, typer.Option("--secure-boot", help="Secure Boot is on: what must be signed is.")
+    ] = False,
     require: Annotated[
         list[str] | None,
         typer.Option("--require", metavar="MODULE", help="A module the initrd must hold (repeat)."),
@@ -128,6 +131,7 @@ def check(
         "asked_mode": Mode(mode.value) if mode else None,
         "firmware": Firmware(firmware.value) if firmware else None,
         "require": tuple(require or ()),
+        "secure_boot": secure_boot,
     }
     output = Output(sys.stdout, json, sarif, junit, force, lines=recursive)
     limits = Limits(max_output * MIB, max_ratio)

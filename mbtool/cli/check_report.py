@@ -75,7 +75,7 @@ def conduct(
     given = any(path is not None for path in parts.values())
     if not given and not files:
         raise InputError("nothing to check", expected="files, or the parts of a set (--xen, --kernel, …)")
-    if not given and any(value not in (None, ()) for value in words.values()):
+    if not given and any(value not in (None, (), False) for value in words.values()):
         raise InputError("a set needs files", expected="--xen, --kernel, --initrd or --xen-cfg")
     results: list[Checked] = []
     for path in files:
