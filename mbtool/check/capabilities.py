@@ -17,6 +17,7 @@ from mbtool.check.multiboot import (
     MISSES,
     addressed,
     headers,
+    only_low,
     program_headers_too_far,
     tag_types,
     unpacked,
@@ -145,7 +146,7 @@ def _planned(seen: Seen, protocol: str) -> str:
     try:
         load_plan(Protocol[protocol], seen.source, seen.image.path, "")
     except (RefusedError, FormatError, UnsupportedError) as error:
-        return error.problem + (f": {error.found}" if error.found else "")
+        return "" if only_low(error) else error.problem + (f": {error.found}" if error.found else "")
     except MbtoolError:
         return ""
     return ""

@@ -96,6 +96,8 @@ CASES: dict[str, tuple[str, bytes, str]] = {
     "mb1-class": ("multiboot", changed(MB1, 4, b"\x03"), "invalid arch-dependent ELF magic"),
     "mb1-type": ("multiboot", changed(MB1, 16, b"\x01"), "this ELF file is not of the right type"),
     "mb1-flat": ("multiboot", flat1(), ""),
+    "mb1-low": ("multiboot", flat1(0x20000, 0x20000), ""),
+    "mb2-low": ("multiboot2", header2(tag(2, struct.pack("<IIII", 0x20000, 0x20000, 0, 0)), ENTRY) + bytes(99), ""),
     "mb1-flat-plain": ("multiboot", header1(3) + bytes(100), "invalid arch-dependent ELF magic"),
     "mb1-misaligned": ("multiboot", b"\0\0" + flat1(0x100002), "no multiboot header found"),
     "mb1-past-limit": ("multiboot", bytes(8192) + flat1(0x102000), "no multiboot header found"),
@@ -118,7 +120,7 @@ CASES: dict[str, tuple[str, bytes, str]] = {
     "linux-old": ("linux", bzimage(0x201, payload=bytes(4096)), "version too old for 32-bit boot"),
     "linux-low": ("linux", bzimage(payload=bytes(4096), loadflags=0), "zImage doesn't support 32-bit boot"),
     "linux-flag": ("linux", bzimage(payload=bytes(4096), boot_flag=0), "invalid magic number"),
-    "linux-cut": ("linux", vmlinuz()[:1000], "premature end of file"),
+    "linux-cut": ("linux", vmlinuz()[:1000], "premature end of file|attempt to seek outside of the file"),
 }
 
 
@@ -145,7 +147,7 @@ def said(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -
 def test_grub_says_the_same(said: dict[str, str], name: str) -> None:
     command, data, message = CASES[name]
     assert ("[loaded]" in said[name]) == (not message), said[name]
-    assert message in said[name]
+    assert any(text in said[name] for text in message.split("|"))
     image = Image(name, BytesSource(data, name))
     (row,) = choose(loaders(), f"grub:{command}:bios")
     try:
