@@ -20,6 +20,7 @@ from mbtool.source import read_file
 MAX_CONFIG = 1 << 20
 """Bytes of a configuration that are read at most."""
 GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg")
+ESPS = ("efi/EFI", "EFI")
 BLS_ENTRIES = ("loader/entries", "efi/loader/entries")
 XSM_POLICY = "xenpolicy"
 """How the names of security policies begin, which are modules as initrds are."""
@@ -85,6 +86,16 @@ class System:
             if folder.is_dir():
                 for path in sorted(folder.glob("*.conf")):
                     yield from_bls(bls.parse(_text(path)), str(path))
+
+    def xen_configs(self) -> list[tuple[Path, Path | None]]:
+        """Configurations of Xen's EFI loader on the ESP, each with the loader that reads it if that is there."""
+        found = []
+        for path in sorted(each for folder in ESPS for each in self.boot.glob(f"{folder}/*/*.cfg")):
+            if path.is_file() and "[global]" in _text(path):
+                others = sorted(path.parent.glob("xen*.efi"))
+                own = path.with_suffix(".efi")
+                found.append((path, own if own.is_file() else others[0] if len(others) == 1 else None))
+        return found
 
     def kernels(self) -> list[Path]:
         """The kernels of the boot directory."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mbtool.check.boot_entries import BootEntry, System
-from mbtool.check.boot_set import BootSet
+from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.linux import KERNEL_NAME
-from mbtool.check.report import Problem, SetChecker, problem
+from mbtool.check.report import Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.errors import InputError
 from mbtool.model import Severity
@@ -21,18 +21,21 @@ def check_system(folder: Path, limits: Limits) -> Iterator[tuple[str, list[Probl
     Files that several entries name are read once. Raises InputError when there is no entry at all.
     """
     system = System(folder)
-    entries = list(system.entries())
-    if not entries:
+    entries, configs = list(system.entries()), system.xen_configs()
+    if not entries and not configs:
         raise InputError(
             "no boot entries found",
             source=str(folder),
-            expected="grub/grub.cfg, grub2/grub.cfg or loader/entries/*.conf in it, or in boot/",
+            expected="grub/grub.cfg, loader/entries/*.conf or efi/EFI/*/xen.cfg in it, or in boot/",
         )
     with SetChecker(limits) as checker:
         for entry in entries:
             name = f"{entry.config}: {entry.title}"
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
             yield name, [*found, *_set(system, entry, checker)]
+    for config, xen in configs:
+        with open_set(xen=xen, xen_cfg=config, firmware=Firmware.UEFI, limits=limits) as boot:
+            yield str(config), check_set(boot)
     yield str(folder), [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
 
 

@@ -101,8 +101,8 @@ def check(
 ) -> None:
     """Say whether images will boot, each for itself, and whether a set of them fits together; and why not.
 
-    Of a directory (a system's root, or /boot) every boot entry in grub.cfg and loader/entries is checked as a set;
-    with --recursive every file below it that is an image, each for itself.
+    Of a directory (a system's root, or /boot) every entry of grub.cfg, loader/entries and xen.cfg is checked as a
+    set; with --recursive every file below it that is an image, each for itself.
 
     Every finding has a rule (mbtool explain RULE), the place, what happens at boot because of it, and a remedy.
     Exit status: 0 nothing at or above --fail-on, 1 findings, 2 a file cannot be read or is of no known format.

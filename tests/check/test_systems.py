@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,18 @@ def test_variables_that_grow_without_end() -> None:
     text = "set x=aaaaaaaaaaaaaaaa\n" + 'set x="$x$x"\n' * 200 + "menuentry a {\nlinux /k $x\n}\n"
     (entry,) = grub_cfg.parse(text)
     assert len(entry.commands[0].words[-1]) <= grub_cfg.MAX_WORD
+
+
+def test_the_configuration_of_xens_efi_loader(tmp_path: Path) -> None:
+    esp = tmp_path / "boot" / "efi" / "EFI" / "xen"
+    esp.mkdir(parents=True)
+    (esp / "xen.efi").write_bytes(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    (esp / "vmlinuz").write_bytes(vmlinuz())
+    config = "[global]\ndefault=a\n[a]\noptions=dom0_mem=256M\nkernel=vmlinuz root=/dev/sda1\n"
+    (esp / "xen.cfg").write_text(config)
+    assert ids(checked(tmp_path)[str(esp / "xen.cfg")]) == {"PE-NX-WRITABLE-CODE"}
+    (esp / "xen.cfg").write_text(config.replace("256M", "2M") + "ramdisk=gone\n")
+    assert ids(checked(tmp_path)[str(esp / "xen.cfg")]) == {"PE-NX-WRITABLE-CODE", "DOM0-MEM", "XEN-CFG-FILE"}
 
 
 def test_no_entries_at_all(tmp_path: Path) -> None:
