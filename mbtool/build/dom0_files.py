@@ -20,7 +20,7 @@ from mbtool.errors import MbtoolError
 from mbtool.model import Hex
 from mbtool.plan import arrangement, p2m, page_tables, pv_dom0
 from mbtool.record import record
-from mbtool.render.json import dumps, value_json
+from mbtool.render.json import dumps, finding_json, value_json
 from mbtool.source import Source, open_file
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Built:
     lines: tuple[str, ...]
     """Those of layout.txt."""
     files: tuple[Written, ...]
+    manifest: dict[str, Any]
+    """The document in manifest.json."""
     disk: DiskBoot | None = None
 
 
@@ -81,7 +83,7 @@ def build_dom0(
                 disk = dom0_disk.write(request, planned, fd, progress)
         manifest = _manifest(request, planned, inputs, disk, directory.files)
         directory.write(MANIFEST, _text(dumps(manifest, pretty=True)))
-    return Built(planned, content.lines, tuple(directory.files), disk)
+    return Built(planned, content.lines, tuple(directory.files), manifest, disk)
 
 
 @record
@@ -171,6 +173,8 @@ def _manifest(
         "disk": disk
         and {"firmware": list(disk.firmware), "xen_cmdline": disk.xen_cmdline, "notes": list(disk.notes)},
         "outputs": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files],
+        "assumptions": list(planned.assumptions),
+        "findings": [finding_json(finding) for finding in planned.plan.findings],
     }
 
 

@@ -11,6 +11,7 @@ from mbtool.cli import dom0_options as options
 from mbtool.errors import InputError
 
 if TYPE_CHECKING:
+    from mbtool.build.dom0_files import Built
     from mbtool.model import Finding
 
 
@@ -52,13 +53,17 @@ def build_dom0(
     ] = False,
     max_output: options.MaxOutput = 2048,
     max_ratio: options.MaxRatio = 400,
+    json: Annotated[bool, typer.Option("--json", help="Print manifest.json (mbtool schema build-dom0).")] = False,
 ) -> None:
-    """Write what dom0 finds at its first instruction under Xen: start_info, page tables, P2M, and the layout.
+    """Write what dom0 finds at its first instruction under Xen.
 
     DIR gets layout.txt (in Xen's own lines), layout.json, start_info.bin, pagetables.bin, p2m.bin, manifest.json;
     for a PVH dom0 hvm_start_info.bin (with the initrd and strings that it points to) and acpi.bin as blobs to load;
     and, with --xen, disk.img: it boots the same files on BIOS and UEFI machines (mbtool prove DIR). P2M entries
     that only the machine can know are all ones. What Xen would refuse is refused with its message.
+
+    Exit status: 0 written, 1 written, but dom0 will not start by it (an error was found), 2 nothing written: Xen
+    refuses it, or unusable input.
 
     \b
     Examples:
@@ -100,6 +105,17 @@ def build_dom0(
     )
     with Bar("writing disk.img") as bar:
         built = build(request, output, force=force, sync=not no_sync, progress=bar)
+    if json:
+        from mbtool.render.json import dumps
+
+        print(dumps(built.manifest))
+    else:
+        _show(built, output, xen=xen is not None)
+    if any(finding.severity == "error" for finding in built.planned.plan.findings):
+        raise typer.Exit(1)
+
+
+def _show(built: Built, output: Path, *, xen: bool) -> None:
     print("\n".join(built.lines))
     for words in built.planned.assumptions:
         print(f"assumed: {words}")
@@ -109,7 +125,7 @@ def build_dom0(
         print(f"disk.img boots on {' and '.join(built.disk.firmware)}; Xen is told: {built.disk.xen_cmdline}")
         for note in built.disk.notes:
             print(f"disk.img: {note}")
-    elif xen is None:
+    elif not xen:
         print("no disk.img: that needs --xen")
     print(f"{output}: {', '.join(file.name for file in built.files)}")
 
@@ -117,4 +133,5 @@ def build_dom0(
 def _found(finding: Finding) -> str:
     words = [f"expected {finding.expected}"] if finding.expected else []
     words += [f"found {finding.found}"] if finding.found else []
+    words += [finding.remedy] if finding.remedy else []
     return f"; {', '.join(words)}" if words else ""

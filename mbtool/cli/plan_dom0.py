@@ -41,12 +41,14 @@ def plan_dom0(
     max_output: options.MaxOutput = 2048,
     max_ratio: options.MaxRatio = 400,
 ) -> None:
-    """Plan what Xen builds for dom0: Xen's own lines first, then its virtual and the machine's memory.
+    """Plan what Xen builds for dom0.
 
-    Nothing is written; mbtool build-dom0 takes the same options and writes it all. --e820 says how much memory the
-    host has, and what of it is drawn; for a PVH dom0, which has one memory that it sees as physical, it is what
-    dom0's memory map is cut from, and a boot log also knows the machine's ACPI tables. What Xen would refuse is
-    refused with its message.
+    Xen's own lines come first, then its virtual and the machine's memory. Nothing is written; mbtool build-dom0
+    takes the same options and writes it all. --e820 says how much memory the host has, and what of it is drawn; for
+    a PVH dom0, which has one memory that it sees as physical, it is what dom0's memory map is cut from, and a boot
+    log also knows the machine's ACPI tables. What Xen would refuse is refused with its message.
+
+    Exit status: 0 planned, 1 dom0 will not start by it (an error was found), 2 Xen refuses it, or unusable input.
 
     \b
     Examples:

@@ -254,6 +254,18 @@ def test_command(tmp_path: Path, small: Path) -> None:
     assert run("--kernel", small, "-o", out, "--force").returncode == 0
 
 
+def test_json_is_the_manifest(tmp_path: Path, small: Path) -> None:
+    out = tmp_path / "out"
+    done = run("--kernel", small, "--cmdline", "x" * 2000, "--json", "-o", out)
+    assert (done.returncode, done.stderr) == (0, "")  # a command line cut short is a warning
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, schema("manifest"))
+    assert document == json.loads((out / "manifest.json").read_text())
+    layout = json.loads((out / "layout.json").read_text())
+    assert [finding["id"] for finding in document["findings"]] == ["CMDLINE-CUT"]
+    assert (document["findings"], document["assumptions"]) == (layout["findings"], layout["assumptions"])
+
+
 @pytest.mark.parametrize(
     "arguments", [["--alloc-base", "here"], ["--nr-pages", "0"], ["--nr-pages", "many"], ["--host-mem", "50%"]]
 )

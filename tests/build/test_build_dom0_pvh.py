@@ -188,3 +188,24 @@ def test_only_a_known_machine_is_said_to_lack_an_xsdt(tmp_path: Path) -> None:
         request = Request(kernel=PROBE, mode=Mode.PVH, xen_version="4.17.7", dom0_mem="512M", e820=told)
         build_dom0(request, tmp_path / name)
         assert [finding["id"] for finding in layout(tmp_path / name)["findings"]] == found
+
+
+def test_what_will_not_start_is_written_and_ends_in_1(tmp_path: Path, initrd: Path) -> None:
+    """A recorded boot: Xen moved this kernel to the very end of memory, and put its tables over it."""
+    name, out = "4.22.0-moved-top-512M", tmp_path / "out"
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(synthetic.PVH_CASES["moved-top"])
+    options: list[str | Path] = ["--mode", "pvh", "--kernel", kernel, "--initrd", initrd, "--cmdline", "x"]
+    options += ["--dom0-mem", "512M", "--xen-version", "4.22.0", "--e820", log_of(name, tmp_path)]
+    done = mbtool("build-dom0", *options, "--json", "-o", out)
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, schema("manifest"))
+    assert [(finding["id"], finding["severity"]) for finding in document["findings"]] == [
+        ("PVH-OVERWRITTEN", "error")
+    ]
+    assert document == json.loads((out / "manifest.json").read_text())
+    done = mbtool("build-dom0", *options, "--force", "-o", out)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "error: Xen puts the ACPI tables over the kernel, and does not notice; found" in done.stdout
+    assert mbtool("plan", "dom0", *options).returncode == 1
