@@ -54,12 +54,16 @@ STAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A known way to fail: who says so, the pattern, what it means; ``final`` when nothing more can come of it."""
+    """A known way to fail: who says so, the pattern, what it means; ``final`` when nothing more can come of it.
+
+    ``prompt``: the pattern is of what ends the console and waits for a user, who is not there.
+    """
 
     by: str
     pattern: str
     meaning: str
     final: bool = False
+    prompt: bool = False
 
 
 FAILURES = (
@@ -85,8 +89,9 @@ FAILURES = (
     ),
     Failure("firmware", r"BdsDxe: (No bootable option .+)", "the firmware found nothing to boot", final=True),
     Failure("firmware", r"BdsDxe: (failed to (?:load|start) .+)", "the firmware could not start the boot file"),
+    Failure("firmware", r"^(Shell>) *\Z", "it found nothing to start, and waits in the UEFI shell", prompt=True),
     Failure("loader", r"^(error: .+)", "the boot loader failed"),
-    Failure("loader", r"grub rescue> ?", "GRUB found no configuration"),
+    Failure("loader", r"^(grub rescue>) *\Z", "GRUB found no configuration, and waits", prompt=True),
 )
 
 
@@ -109,8 +114,12 @@ def failure(console: str) -> tuple[Failure, str] | None:
 
 
 def hopeless(console: str) -> bool:
-    """Whether the console shows, as a whole line, a failure that nothing follows."""
-    return any(known.final and re.search(f"(?:{known.pattern}).*\n", console) for known in FAILURES)
+    """Whether the console shows a failure that nothing follows: as a whole line, or as a prompt at its end."""
+    return any(
+        re.search(known.pattern if known.prompt else f"(?:{known.pattern}).*\n", console, re.MULTILINE)
+        for known in FAILURES
+        if known.final or known.prompt
+    )
 
 
 def plain(text: str) -> str:

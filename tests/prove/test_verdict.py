@@ -216,6 +216,29 @@ def test_watching_stops_at_a_failure_that_nothing_follows():
     assert not enough("BdsDxe: failed to load Boot0001\r\n", expected)  # there may be a Boot0002
 
 
+SHELL = (
+    'BdsDxe: failed to load Boot0001 "UEFI QEMU HARDDISK QM00013 " from PciRoot(0x0)/Pci(0x2,0x0): Not Found\r\n'
+    'BdsDxe: loading Boot0002 "EFI Internal Shell" from Fv(7CB8BDC9-F8EB-4F34-AAEA-3EE4AF6516A1)\r\n'
+    "UEFI Interactive Shell v2.2\r\nEDK II\r\nUEFI v2.70 (EDK II, 0x00010000)\r\n"
+    "Press ESC in 1 seconds to skip startup.nsh or any other key to continue.\r\n"
+)
+"""OVMF, of a disk with nothing for it."""
+
+
+@pytest.mark.parametrize(
+    ("before", "prompt", "words"),
+    [(SHELL, "Shell> ", "failed to load Boot0001"), ("GRUB loading.\r\n", "grub rescue> ", "failed in loader")],
+)
+def test_nobody_answers_a_prompt(before: str, prompt: str, words: str):
+    expected = Expectation(Stage.USERSPACE)
+    assert not enough(before, expected)
+    assert not enough(f"{before}{prompt}ls\r\nAnd more", expected)  # what a script says
+    assert enough(before + prompt, expected)
+    verdict = judge(Run(before + prompt, End.STOPPED), expected, 60)
+    assert verdict.outcome is Outcome.FAILED
+    assert words in verdict.reason
+
+
 @pytest.mark.parametrize(
     ("console", "outcome"),
     [
