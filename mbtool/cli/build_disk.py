@@ -95,10 +95,13 @@ def build_disk(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema build-disk).")] = False,
 ) -> None:
-    """Write one disk image that boots on BIOS and UEFI machines, made without root or any other program.
+    """Write one disk image that boots on BIOS and UEFI machines.
 
-    The same files give the same bytes; times come from SOURCE_DATE_EPOCH. Beside FILE, FILE.toml describes what
-    was built, and builds it again. Devices are refused without --write-device.
+    Root is not needed; nor is another program, but for GRUB and hypervisors' formats. The same files give the same
+    bytes; times come from SOURCE_DATE_EPOCH. Beside FILE, FILE.toml describes what was built, and builds it again.
+    Devices are refused without --write-device.
+
+    Exit status: 0 written, 2 nothing written.
 
     \b
     Examples:

@@ -34,7 +34,7 @@ def can_boot(
         int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that a stream may expand, times its size.")
     ] = 400,
 ) -> None:
-    """Say which loaders can start an image, on which firmware, and why the others cannot.
+    """Say which loaders can start an image, and why others cannot.
 
     The loaders are data with a source for each row; a row says what was looked at, in which version. Exit status:
     0 every loader that was asked for can (asked for none: at least one can), 1 not so, 2 unusable input.

@@ -99,7 +99,7 @@ def check(
         int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that a stream may expand, times its size.")
     ] = 400,
 ) -> None:
-    """Say whether images will boot, each for itself, and whether a set of them fits together; and why not.
+    """Say whether images will boot, alone and as a set, or why not.
 
     Of a directory (a system's root, or /boot) every entry of grub.cfg, loader/entries and xen.cfg is checked as a
     set; with --recursive every file below it that is an image, each for itself.

@@ -31,7 +31,9 @@ class Kind(StrEnum):
 
 
 def decode(
-    kind: Annotated[Kind, typer.Argument(help="What the dump holds.", show_default=False)],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help=f"What the dump holds: {', '.join(Kind)}.", show_default=False)
+    ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="The dump; - is standard input.", show_default=False)],
     at: Annotated[
         str, typer.Option(metavar="OFFSET", help="Where in the file it begins; page tables: the top.")
@@ -56,7 +58,7 @@ def decode(
     fields: Annotated[bool, typer.Option("--fields", help="Every field, with its offset and raw bytes.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema decode).")] = False,
 ) -> None:
-    """Read a structure of the start of day, or page tables, back from a raw dump of memory.
+    """Read boot structures or page tables back from a memory dump.
 
     Ranges of page tables are merged, and no table may be mapped writable. Exit status: 0 sound, 1 something is
     wrong with it, 2 there is no such structure.

@@ -15,10 +15,10 @@ def explain(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema explain).")] = False,
 ) -> None:
-    """Give the long answer about a rule of mbtool check, or about a message of GRUB, Xen, QEMU, kexec or Linux.
+    """Explain a rule of mbtool check, or a message on a console.
 
-    What it means, what mostly causes it, how to verify that, what to do. Without an argument all are listed.
-    Exit status: 0 found, 1 nothing is known about it.
+    Messages are those of GRUB, Xen, QEMU, kexec and Linux: what they mean, what mostly causes them, how to verify
+    that, what to do. Without an argument all are listed. Exit status: 0 found, 1 nothing is known about it.
 
     \b
     Examples:

@@ -27,7 +27,9 @@ def inspect(
         int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that a stream may expand, times its size.")
     ] = 400,
 ) -> None:
-    """Explain boot images down to the byte: what they are, what they hold, what is wrong with them.
+    """Explain boot images down to the byte.
+
+    What they are, what they hold, what is wrong with them.
 
     Exit status: 0 all shown, 1 something in an image is damaged, 2 a file could not be read or is of no known
     format (in a directory looked through with --recursive, files of no known format are passed over).

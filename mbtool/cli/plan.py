@@ -7,9 +7,10 @@ from mbtool.cli.app import group
 plan = group(
     "plan",
     {"dom0": "plan_dom0", "linux": "plan_linux", "multiboot": "plan_multiboot"},
-    """Say what will be in memory when a kernel starts: regions, entry registers, the structure it is handed.
+    """Say what will be in memory when a kernel starts.
 
-    --json prints it as one document (mbtool schema plan), --svg draws it.
+    Regions, entry registers, the structure that the kernel is handed. --json prints it as one document (mbtool
+    schema plan), --svg draws it.
 
     \b
     Examples:

@@ -22,9 +22,11 @@ def plan_linux(
     json: Json = False,
     force: Force = False,
 ) -> None:
-    """Plan the start of a Linux kernel by its boot protocol: where all goes, boot_params, the entry registers.
+    """Plan the start of a Linux kernel by its boot protocol.
 
-    Without --e820 the plan is for any PC, and the loader fills in the memory map.
+    Where all goes, boot_params, the entry registers. Without --e820 the plan is for any PC, and the
+    loader fills in the memory map. Exit status: 0 it can start, 2 it cannot, or unusable
+    input.
 
     \b
     Examples:

@@ -40,10 +40,11 @@ def plan_multiboot(
     json: Json = False,
     force: Force = False,
 ) -> None:
-    """Plan the start of a Multiboot 1 or 2 kernel, or of one with a PVH entry point, by a boot loader.
+    """Plan how a loader starts a Multiboot 1, 2 or PVH kernel.
 
     Command lines of Multiboot 1 begin with the file's name, as its loaders write them. Without --e820 the plan is
-    for any PC, and the loader fills in the memory map.
+    for any PC, and the loader fills in the memory map. Exit status: 0 it can start, 2 no loader can start it so, or
+    unusable input.
 
     \b
     Examples:

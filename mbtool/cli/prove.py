@@ -37,7 +37,10 @@ class Accel(StrEnum):
 
 def prove(
     target: Annotated[
-        Path, typer.Argument(help="A directory from build-dom0, a disk image or an ISO.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="A directory from build-dom0, a disk image or an ISO.", show_default=False
+        ),
     ],
     firmware: Annotated[FirmwareChoice, typer.Option(help="Firmware to boot on.")] = FirmwareChoice.BIOS,
     memory: Annotated[
@@ -48,7 +51,7 @@ def prove(
         str | None,
         typer.Option(metavar="MODEL", help="QEMU's CPU model (default: qemu64, with what a PVH dom0 needs)."),
     ] = None,
-    smp: Annotated[int, typer.Option(min=1, help="Number of CPUs.")] = 1,
+    smp: Annotated[int, typer.Option(min=1, metavar="N", help="Number of CPUs.")] = 1,
     accel: Annotated[Accel, typer.Option(help="How QEMU runs the guest.")] = Accel.AUTO,
     bus: Annotated[
         Bus | None,
@@ -58,11 +61,11 @@ def prove(
         list[str] | None, typer.Option(metavar="REGEX", help="Must appear on the console (repeat).")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Give up after this long.")] = 120,
-    log: Annotated[Path | None, typer.Option(help="Keep the console's text in this file.")] = None,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the console's text in this file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema prove).")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit report.")] = None,
 ) -> None:
-    """Boot it in QEMU and say whether what happened is what was planned.
+    """Boot an image in QEMU and say whether all went as planned.
 
     The serial console is read while it boots. For a directory from build-dom0, what Xen prints about dom0 is
     compared with the plan, line by line; where in the machine's memory things lie is told, but the machine's to
