@@ -18,6 +18,7 @@ from mbtool.formats import vga_console, xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import cmdline, dom0_mem, machines, pv_dom0, xen_options
 from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
+from mbtool.plan.e820 import E820Map
 from mbtool.plan.host import Host
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan
@@ -73,14 +74,17 @@ class Planned:
     assumptions: tuple[str, ...]
     dom0_mem: str = ""
     """What more has to be said in dom0_mem= for any host to do what was planned; "" for nothing."""
+    memory: E820Map | None = None
+    """The machine's, None when it is not known."""
 
 
 def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Planned:
     """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
     xen_cmdline = os.fsencode(request.xen_cmdline)
     refuse_other_mode(request, Mode.PV)
-    if request.host_mem is None and request.e820 is not None:
-        request = replace(request, host_mem=machines.memory_map(request.e820).ram)
+    memory = None if request.e820 is None else machines.memory_map(request.e820)
+    if request.host_mem is None and memory is not None:
+        request = replace(request, host_mem=memory.ram)
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
     opened = open_kernel(kernel, Budget(request.limits), version)
@@ -88,7 +92,7 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
     initrd_len = None if initrd is None else initrd.size
     pages = dom0_pages(request, hypervisor, parms, initrd_len or 0)
     alloc_base, initrd_base, foretold = _bases(
-        request, kernel.size + opened.headroom, initrd_len, parms, pages.nr_pages
+        request, memory, kernel.size + opened.headroom, initrd_len, parms, pages.nr_pages
     )
     plan = pv_dom0.plan(
         parms,
@@ -102,22 +106,40 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
             pm_bits=xen_options.pm_bits(xen_cmdline, version),
             debug=hypervisor.debug,
             vga=vga_console.TEXT_80X25 if hypervisor.video else None,
+            ram=memory.usable() if memory is not None else (),
         ),
         clipped=pages.clipped,
     )
     pv32 = "Xen is built with CONFIG_PV32" if plan.width.bits == 32 and hypervisor.config is None else ""
     assumptions = _assumptions(request, plan, hypervisor.assumption, pv32, pages.assumption, foretold)
-    return Planned(plan, assumptions, pages.option)
+    return Planned(plan, assumptions, pages.option, memory)
+
+
+_OF_NO_USE = {
+    Mode.PV: (
+        {"--initrd-cmdline": "initrd_cmdline"},
+        "Xen does not pass the initrd's string to a PV dom0",
+    ),
+    Mode.PVH: (
+        {"--alloc-base": "alloc_base", "--initrd-base": "initrd_base", "--predict-frames": "predict_frames"},
+        "a PVH dom0 does not see machine addresses",
+    ),
+}
+"""Options of the other kind of domain, by the attributes of Request, and why."""
 
 
 def refuse_other_mode(request: Request, mode: Mode) -> None:
-    """InputError when Xen's command line says another ``dom0=`` than the one that is planned."""
+    """InputError when Xen's command line says another ``dom0=``, or an option is for the other kind of domain."""
     told = xen_options.dom0_mode(os.fsencode(request.xen_cmdline))
     if told not in (None, mode):
         raise InputError(
             f"Xen's command line says dom0={told}, and a {mode.upper()} dom0 is asked for",
             remedy=f"leave one out, or use --mode {told}",
         )
+    options, why = _OF_NO_USE[mode]
+    for option, attribute in options.items():
+        if getattr(request, attribute) not in (None, "", False):
+            raise InputError(f"{option} is of no use: {why}", remedy="leave it out")
 
 
 def kernel_string(request: Request) -> bytes | None:
@@ -166,15 +188,20 @@ def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd
 
 
 def _bases(
-    request: Request, kernel_len: int, initrd_len: int | None, parms: DomParms, nr_pages: int
+    request: Request,
+    memory: E820Map | None,
+    kernel_len: int,
+    initrd_len: int | None,
+    parms: DomParms,
+    nr_pages: int,
 ) -> tuple[int | None, int | None, str]:
     """Where dom0's block and the initrd are: as given, else foretold where that is asked for; how sure that is."""
     if not request.predict_frames:
         return request.alloc_base, request.initrd_base, ""
-    if request.e820 is None:
+    if memory is None:
         raise InputError("frames are foretold from a memory map", remedy="say which machine with --e820")
     order = lay_out(parms, initrd_len or 0, nr_pages).order
-    frames = foretell(machines.memory_map(request.e820), kernel_len, initrd_len, order)
+    frames = foretell(memory, kernel_len, initrd_len, order)
     alloc_base = frames.alloc.start if request.alloc_base is None else request.alloc_base
     initrd_base = request.initrd_base
     if frames.initrd is not None and initrd_base is None:

@@ -22,7 +22,7 @@ from mbtool.build.dom0 import (
 )
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import InputError, RefusedError
-from mbtool.plan import cmdline, e820_text, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
+from mbtool.plan import cmdline, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
 from mbtool.plan.dom0_pages import Dom0Pages
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.plan.pvh_machine import PvhHost
@@ -31,7 +31,7 @@ from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.render.json import finding_json, hex_json, node_json, range_json
-from mbtool.source import Budget, Source, read_file
+from mbtool.source import Budget, Source
 
 NO_ENTRY = ("ELF start or entries are out of bounds", "XEN_ELFNOTE_PHYS32_ENTRY")
 """What Xen says of a kernel that has no PVH entry point: for want of one it takes that of the ELF header."""
@@ -51,9 +51,6 @@ class PlannedPvh:
 def plan_pvh(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> PlannedPvh:
     """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
     refuse_other_mode(request, Mode.PVH)
-    for name, value in (("alloc_base", request.alloc_base), ("initrd_base", request.initrd_base)):
-        if value is not None:
-            raise InputError(f"{name} is of no use: a PVH dom0 does not see machine addresses")
     if request.host_mem is not None:
         raise InputError(
             "how much a host has for a PVH dom0 is not computed", remedy="say dom0_mem with absolute amounts"
@@ -107,7 +104,7 @@ def _host(request: Request, nr_pages: int) -> tuple[PvhHost, Iterator[str]]:
         host = pvh_machine.for_pages(nr_pages)
         assumed.append(f"the machine is a {host.name}, an AMD IOMMU and ACPI 1.0 tables (--e820)")
     else:
-        host, logged = _described(request.e820)
+        host, logged = _machine(request.e820)
         if not logged:
             assumed.append(
                 "ACPI tables, I/O APIC and interrupts as on a QEMU q35 machine (--e820 with Xen's log, loglvl=all)"
@@ -121,15 +118,13 @@ def _host(request: Request, nr_pages: int) -> tuple[PvhHost, Iterator[str]]:
     return replace(host, vcpus=min(vcpus, pvh_machine.XEN_MAX_VCPUS)), iter(assumed)
 
 
-def _described(word: str) -> tuple[PvhHost, pvh_host_log.LoggedHost | None]:
+def _machine(word: str) -> tuple[PvhHost, pvh_host_log.LoggedHost | None]:
     """The machine called ``word``, or that of the boot log or memory map in the file of this name."""
-    memory = machines.memory_map(word)
-    if word in machines.names():
-        return pvh_machine.with_map(memory, word), None
-    logged = pvh_host_log.parse(read_file(word, e820_text.MAX_TEXT), word)
+    told = machines.described(word)
+    logged = None if told.text is None else pvh_host_log.parse(told.text, told.name)
     if logged is None:
-        return pvh_machine.with_map(memory, word), None
-    return PvhHost(memory, logged.acpi, word, vmx_helpers=logged.vmx_helpers), logged
+        return pvh_machine.with_map(told.memory, told.name), None
+    return PvhHost(told.memory, logged.acpi, told.name, vmx_helpers=logged.vmx_helpers), logged
 
 
 def lines(plan: PvhPlan) -> tuple[str, ...]:

@@ -92,15 +92,12 @@ def plan_dom0(
 
 
 def _pv(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Outline:
-    """The plan of a PV dom0; how much the host has is known from its memory map, too."""
     from mbtool.build.dom0 import plan_dom0 as plan
-    from mbtool.cli.plan_report import memory_map
     from mbtool.plan.outline_dom0 import of_pv_dom0
 
-    memory = memory_map(request.e820)
     planned = plan(request, kernel, initrd, xen)
     title = f"{Path(request.kernel).name}, PV dom0 of Xen {planned.plan.version}"
-    return of_pv_dom0(planned.plan, title, memory, planned.assumptions)
+    return of_pv_dom0(planned.plan, title, planned.memory, planned.assumptions)
 
 
 def _pvh(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Outline:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mbtool.formats import pv_start_info
-from mbtool.model import Finding, Severity
 from mbtool.plan import arrangement
 from mbtool.plan.e820 import E820Map
 from mbtool.plan.memory import PAGE_SHIFT, Range
@@ -38,24 +37,8 @@ def of_pv_dom0(plan: Plan, title: str, memory: E820Map | None = None, assumption
         memory,
         arrangement.lines(plan),
         tuple(assumptions),
-        (*plan.findings, *_misplaced(plan, memory)),
+        plan.findings,
     )
-
-
-def _misplaced(plan: Plan, memory: E820Map | None) -> Iterator[Finding]:
-    """What the plan puts where this machine has no memory: the places are another machine's."""
-    for what, span, option in (
-        ("dom0's memory", plan.alloc, "--alloc-base"),
-        ("the initrd", plan.initrd, "--initrd-base"),
-    ):
-        if memory and span and not any(usable.covers(span) for usable in memory.usable()):
-            yield Finding(
-                "MACHINE-PLACE",
-                Severity.WARNING,
-                f"{what} cannot be there: the machine has no usable memory at this place",
-                found=str(span),
-                remedy=f"say {option} ADDRESS, by Xen's log of such a machine",
-            )
 
 
 def _virtual(plan: Plan) -> Iterator[Region]:

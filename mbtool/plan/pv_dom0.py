@@ -15,7 +15,7 @@ from mbtool.formats.dom_parms import DomParms, PaeMode
 from mbtool.formats.pv_start_info import SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PM_SHIFT, SIF_PRIVILEGED, StartInfo
 from mbtool.model import Finding, Severity
 from mbtool.plan.cmdline import guest_cmdline
-from mbtool.plan.machine import Machine, place
+from mbtool.plan.machine import Machine, misplaced, place
 from mbtool.plan.memory import PAGE, PAGE_SHIFT, Range, pages_of
 from mbtool.plan.p2m_map import P2mMap
 from mbtool.plan.pv_limits import MAX_PAGES, place_p2m, refuse_kernel, refuse_load, refuse_space, too_small
@@ -132,7 +132,8 @@ def plan(
         raise RefusedError("Dom0 requires supervisor-mode execution: the kernel asks to run in ring 0")
     alloc, initrd = place(machine, space.order, initrd_len)
     kept = guest_cmdline(cmdline)
-    findings = () if kept == cmdline else (_cut(cmdline, kept),)
+    cut = () if kept == cmdline else (_cut(cmdline, kept),)
+    findings = (*cut, *misplaced(machine, alloc, initrd))
     info = _start_info(parms, space, p2m, p2m_map, size, nr_pages, kept, version, machine)
     return Plan(
         version, parms, machine, nr_pages, clipped, kept, space, p2m, p2m_map, alloc, initrd, info, findings

@@ -147,7 +147,7 @@ def test_vcpus(tmp_path: Path, words: str, vcpus: int) -> None:
     ("values", "error", "words"),
     [
         ({"xen_cmdline": "dom0=pv"}, InputError, "dom0=pv, and a PVH dom0"),
-        ({"alloc_base": 0x3000_0000}, InputError, "alloc_base"),
+        ({"alloc_base": 0x3000_0000}, InputError, "--alloc-base"),
         ({"host_mem": 1 << 32}, InputError, "not computed"),
         ({"dom0_mem": "50%"}, InputError, "depends on the host"),
         ({"e820": "qemu-q35:512M", "dom0_mem": "1G"}, InputError, "less memory"),

@@ -252,6 +252,48 @@ def test_places_that_the_machine_does_not_have_are_told(samples: Path) -> None:
     assert planned("dom0", *options, *placed, "--e820", "qemu-pc:512M")["findings"] == []
 
 
+def test_build_dom0_says_so_too(samples: Path, tmp_path: Path) -> None:
+    options = ("--kernel", samples / "pv-dom0/pv-dom0.elf", "--dom0-mem", "64M", "--e820", "qemu-pc:512M")
+    done = mbtool("build-dom0", *options, "-o", tmp_path / "dom0")
+    assert "warning: dom0's memory cannot be there" in done.stdout
+    layout = json.loads((tmp_path / "dom0/layout.json").read_text())
+    assert layout["findings"] == planned("dom0", *options)["findings"] != []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("linux",), ("multiboot",), ("dom0",), ("dom0", "--predict-frames"), ("dom0", "--mode", "pvh")]
+)
+def test_the_machine_comes_through_a_pipe(samples: Path, vmlinuz: Path, arguments: tuple[str, ...]) -> None:
+    """It can be read but once."""
+    kernels = {"linux": vmlinuz, "multiboot": samples / "multiboot2/multiboot2.elf"}
+    kernel = kernels.get(arguments[0], samples / ("pvh/pvh.elf" if "pvh" in arguments else "pv-dom0/pv-dom0.elf"))
+    size = ("--dom0-mem", "64M") if arguments[0] == "dom0" else ()
+    text = b"0 0x9fc00 usable\n0x100000 0x3ff00000 usable\n"
+    done = mbtool("plan", *arguments, "--kernel", kernel, *size, "--e820", "-", "--json", stdin=text)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["memory_map"][-1]["end"] == "0x40000000"
+
+
+@pytest.mark.parametrize("verb", [("plan", "dom0"), ("build-dom0", "-o", "out")])
+@pytest.mark.parametrize(
+    ("mode", "option"),
+    [
+        ("pvh", ("--alloc-base", "0x30000000")),
+        ("pvh", ("--initrd-base", "0x30000000")),
+        ("pvh", ("--predict-frames",)),
+        ("pv", ("--initrd-cmdline", "words")),
+    ],
+)
+def test_options_for_the_other_kind_of_dom0(
+    samples: Path, tmp_path: Path, verb: tuple[str, ...], mode: str, option: tuple[str, ...]
+) -> None:
+    kernel = samples / ("pvh/pvh.elf" if mode == "pvh" else "pv-dom0/pv-dom0.elf")
+    done = mbtool(*verb, "--mode", mode, "--kernel", kernel, *option, "--e820", "qemu-q35:512M", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mbtool: {option[0]} is of no use: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_xen_refuses(samples: Path) -> None:
     done = mbtool("plan", "dom0", "--kernel", samples / "pv-dom0/pv-dom0.elf", "--nr-pages", "100")
     assert (done.returncode, done.stdout) == (2, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mbtool.plan import page_tables
@@ -59,7 +61,9 @@ def test_machine_regions_by_the_page_tables(name: str) -> None:
 
 def test_places_are_checked_against_the_machines_memory() -> None:
     def told(memory: E820Map | None) -> list[str]:
-        return [finding.message.split(" cannot")[0] for finding in of_pv_dom0(PLANS["linux"], "t", memory).findings]
+        machine = replace(MACHINE, ram=memory.usable() if memory else ())
+        plan = planned(machine=machine, initrd_len=5000)
+        return [finding.message.split(" cannot")[0] for finding in of_pv_dom0(plan, "t", memory).findings]
 
     assert told(None) == []
     assert told(ram((MIB, 2 << 30))) == []

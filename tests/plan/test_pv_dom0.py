@@ -167,6 +167,7 @@ def test_default_places(size: int, initrd_len: int | None, alloc: int, initrd: i
     [
         (Machine(alloc_base=0x30000001), "alloc base is no machine address of a page"),
         (Machine(alloc_base=1 << 52), "alloc base is no machine address of a page"),
+        (Machine(alloc_base=0x3010_0000), "alloc base is where no block of dom0's size can be"),
         (Machine(initrd_base=0x1234), "initrd base is no machine address of a page"),
         (Machine(alloc_base=0x10000000, initrd_base=0x10100000), "the initrd overlaps"),
         (Machine(alloc_base=0x10000000, initrd_base=0x0FFFF000), "the initrd overlaps"),
@@ -176,6 +177,9 @@ def test_default_places(size: int, initrd_len: int | None, alloc: int, initrd: i
 def test_impossible_machines(machine: Machine, words: str) -> None:
     with pytest.raises(InputError, match=words):
         planned(initrd_len=PAGE + 1, machine=machine)
+    if machine.initrd_base is None:
+        with pytest.raises(InputError, match=words):
+            planned(initrd_len=None, machine=machine)
 
 
 def test_lines_of_absent_parts() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from mbtool.errors import InputError
 from mbtool.plan import e820_text
 from mbtool.plan.e820 import E820Map
+from mbtool.record import record
 from mbtool.source import open_stdin, read_file
 
 SUFFIX = ".map"
@@ -24,22 +25,39 @@ def names() -> tuple[str, ...]:
     return tuple(f"{kind}:{size}" for kind, size in sorted(named, key=lambda item: (item[0], int(item[1][:-1]))))
 
 
-def memory_map(word: str) -> E820Map:
-    """The map called ``word``: a machine that ships, else a file, - for standard input (see ``e820_text``).
+@record
+class Described:
+    """A machine as its user describes it. ``text``: the file, which may say more; None for one that ships."""
 
-    Raises InputError when there is neither or the file is no memory map, LimitError when it is too large.
+    name: str
+    memory: E820Map
+    text: bytes | None = None
+
+
+def described(word: str) -> Described:
+    """The machine called ``word``: one that ships, else a file, - for standard input (see ``e820_text``).
+
+    A pipe can be read but once. Raises InputError when there is neither or the file is no memory map, LimitError
+    when it is too large.
     """
     known = names()
     if word in known:
         data = (files(__name__) / (word.replace(":", "-") + SUFFIX)).read_bytes()
-        return e820_text.parse(data, word)
+        return Described(word, e820_text.parse(data, word))
     if word == "-":
         with open_stdin() as source:
-            return e820_text.parse(source.read(0, e820_text.MAX_TEXT), "standard input")
-    if not Path(word).exists():
+            text, name = source.read(0, e820_text.MAX_TEXT), "standard input"
+    elif Path(word).exists():
+        text, name = read_file(word, e820_text.MAX_TEXT), word
+    else:
         raise InputError(
             "no such file, and no machine that is known",
             source=word,
             expected=f"a memory map, a boot log, or one of {', '.join(known)}",
         )
-    return e820_text.parse(read_file(word, e820_text.MAX_TEXT), word)
+    return Described(name, e820_text.parse(text, name), text)
+
+
+def memory_map(word: str) -> E820Map:
+    """The memory of the machine called ``word``. Raises what ``described`` raises."""
+    return described(word).memory
