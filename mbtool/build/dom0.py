@@ -158,6 +158,12 @@ def parms_of(kernel: Kernel, xen: Hypervisor, *, hvm: bool = False) -> DomParms:
     """The same of a kernel that is unpacked."""
     elf = kernel.elf
     parms = xen_dom_parms.derive(elf, hvm=hvm, version=xen.version.release, pv32=xen.pv32)
+    require_segments(parms, elf)
+    return parms
+
+
+def require_segments(parms: DomParms, elf: Source) -> None:
+    """FormatError when the file ends before its segments do."""
     end = max((segment.p_offset + segment.p_filesz for segment in parms.segments), default=0)
     if end > elf.size:
         raise FormatError(
@@ -166,7 +172,6 @@ def parms_of(kernel: Kernel, xen: Hypervisor, *, hvm: bool = False) -> DomParms:
             expected=f"at least {end} bytes",
             found=str(elf.size),
         )
-    return parms
 
 
 def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd_len: int) -> Dom0Pages:

@@ -16,6 +16,7 @@ from mbtool.errors import FormatError, MbtoolError, RefusedError
 from mbtool.formats import compression
 from mbtool.formats.elf_file import parse_elf
 from mbtool.formats.xen_dom_parms import attempt_derive
+from mbtool.model import Field
 from mbtool.plan.memory import up
 from mbtool.plan.xen_versions import TABLE, XenVersion
 from mbtool.record import record
@@ -27,8 +28,9 @@ MIN_VERSION = 0x0208
 ELF_MAGIC = b"\x7fELF"
 REMEMBERED = 64 * 1024
 """Reads up to this size are remembered: headers and notes."""
-XZ_CHECK = 7
-XZ_CRC32 = b"\x01"
+XZ_CHECKS = (0, 1)
+"""None and CRC32."""
+XZ_FILTERS = (("lzma2",), ("x86", "lzma2"))
 
 
 @record
@@ -54,6 +56,8 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
         return Kernel(payload, bzimage, "")
     codec = compression.detect(head)
     _refuse_codec(source, codec, head, version)
+    if codec == "xz":
+        _refuse_xz(payload)
     assert codec is not None
     stream = compression.open_stream(payload, budget)
     elf = _Remembering(stream)
@@ -137,14 +141,7 @@ def _payload(source: Source) -> tuple[Source, bool]:
 
 
 def _refuse_codec(source: Source, codec: str | None, head: bytes, version: XenVersion) -> None:
-    """Streams that Xen hands on as they are, to fail as no ELF file, and xz streams that it cannot read."""
-    if codec == "xz" and head[XZ_CHECK : XZ_CHECK + 1] > XZ_CRC32:
-        raise RefusedError(
-            "Input was encoded with settings that are not supported by this XZ decoder: its integrity check",
-            source=source.name,
-            expected="CRC32 or none",
-            remedy="compress with xz --check=crc32",
-        )
+    """Streams that Xen hands on as they are, to fail as no ELF file."""
     supported = codec in version.codecs and not (codec == "lz4" and head[:2] != b"\x02\x21")
     if supported:
         return
@@ -156,3 +153,26 @@ def _refuse_codec(source: Source, codec: str | None, head: bytes, version: XenVe
         found=codec or repr(head[:8]),
         remedy=f"Xen {knows} and newer unpack {codec}" if knows and codec not in version.codecs else "",
     )
+
+
+def _refuse_xz(payload: Source) -> None:
+    """Streams with what Xen's decoder leaves out: other checks than CRC32, other filters than that for x86 code."""
+    from mbtool.formats import xz_stream
+
+    try:
+        fields = {field.name: field.value for field in xz_stream.header(payload) if isinstance(field, Field)}
+    except FormatError:
+        return  # damage, as the stream itself will say
+    for name, known, what in (
+        ("check", XZ_CHECKS, "its integrity check"),
+        ("filters", XZ_FILTERS, "its filters"),
+    ):
+        if name in fields and fields[name] not in known:
+            raise RefusedError(
+                f"Input was encoded with settings that are not supported by this XZ decoder: {what}",
+                source=payload.name,
+                field=name,
+                expected="CRC32 or none, LZMA2 alone or behind the x86 filter",
+                found=str(fields[name]),
+                remedy="compress with xz --check=crc32 --x86 --lzma2",
+            )

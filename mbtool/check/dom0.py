@@ -98,7 +98,11 @@ def construction(boot: BootSet) -> Iterator[Evidence]:
     except InputError:
         mem = Dom0Mem()  # DOM0-MEM-SYNTAX says so
     stated = not mem.needs_host
-    nr_pages = dom0_mem.compute_nr_pages(mem, dom0_mem.LONG_MAX) if stated else DEFAULT_NR_PAGES
+    nr_pages = dom0_mem.compute_nr_pages(mem, dom0_mem.LONG_MAX)
+    if not stated and (mem.max.needs_host or nr_pages > DEFAULT_NR_PAGES):
+        nr_pages = DEFAULT_NR_PAGES
+    elif not stated:
+        stated = True  # max: grants no more than this on any host
     construct = _pvh if boot.mode is Mode.PVH else _pv
     try:
         construct(boot, boot.kernel, max(1, nr_pages))
@@ -113,6 +117,7 @@ def _pvh(boot: BootSet, kernel: Image, nr_pages: int) -> None:
 
     Raises MbtoolError where Xen gives up.
     """
+    from mbtool.build.dom0 import require_segments
     from mbtool.build.kernel import open_kernel
     from mbtool.formats import xen_dom_parms
     from mbtool.formats.elf_file import parse_elf
@@ -126,6 +131,7 @@ def _pvh(boot: BootSet, kernel: Image, nr_pages: int) -> None:
         if pvh.entry_point(elf) is None:  # without the note Xen takes e_entry, and may stumble over that first
             raise NoPvhEntryError(error.problem, source=error.source) from error
         raise
+    require_segments(parms, elf.source)
     line = boot.dom0_cmdline
     pvh_dom0.plan(parms, initrd_len=_initrd_len(boot), nr_pages=nr_pages, cmdline=line, version=boot.version)
 

@@ -59,7 +59,7 @@ def check_set(boot: BootSet) -> list[Problem]:
 
     An image that cannot be read is a problem of the set: it would not boot.
     """
-    return _ordered([*(item for image in boot.images for item in _alone(image)), *_together(boot)])
+    return _weighed(boot, [item for image in boot.images for item in _alone(image)])
 
 
 def _alone(image: Image) -> list[Problem]:
@@ -69,6 +69,25 @@ def _alone(image: Image) -> list[Problem]:
     except MbtoolError as error:
         id_ = LIMIT if isinstance(error, LimitError) else UNREADABLE
         return [problem(id_, replace(Evidence.of(error, image.path), file=image.path))]
+
+
+def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
+    """All that is wrong with a set, ``alone`` being what is wrong with its files.
+
+    Xen's builder has the last word on the ELF file of its dom0: what it takes all the same is no error.
+    """
+    together = list(_together(boot))
+    kernel = boot.kernel.path if boot.on_xen and boot.kernel else None
+    if not any(problem.severity == Severity.ERROR and problem.evidence.file == kernel for problem in together):
+        alone = [
+            replace(problem, severity=Severity.WARNING)
+            if problem.words.subject == "elf"
+            and problem.evidence.file == kernel
+            and problem.severity == Severity.ERROR
+            else problem
+            for problem in alone
+        ]
+    return _ordered([*alone, *together])
 
 
 def _together(boot: BootSet) -> Iterator[Problem]:
@@ -106,7 +125,7 @@ class SetChecker:
         new = [image for image in boot.images if Path(image.path) not in self._found]
         for image in new:
             self._found[Path(image.path)] = _alone(image)
-        return _ordered([*(item for image in new for item in self._found[Path(image.path)]), *_together(boot)])
+        return _weighed(boot, [item for image in new for item in self._found[Path(image.path)]])
 
 
 def _load() -> None:
