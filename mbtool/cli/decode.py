@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from mbtool.build.placed import Placed
     from mbtool.model import Finding
     from mbtool.plan.page_table_dump import PageTables
     from mbtool.source import Source
-
-
-MAX_LAYOUT = 16 << 20
-"""Bytes of a layout.json that are read at most."""
 
 
 class Kind(StrEnum):
@@ -36,14 +33,15 @@ def decode(
     ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="The dump; - is standard input.", show_default=False)],
     at: Annotated[
-        str, typer.Option(metavar="OFFSET", help="Where in the file it begins; page tables: the top.")
-    ] = "0",
+        str | None,
+        typer.Option(metavar="OFFSET", help="Where in the file it begins (default: 0); page tables: the top."),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Physical address of the file's first byte, to follow pointers; for page tables from build-dom0 "
-            "the default is in layout.json beside them.",
+            help="Physical address of the file's first byte, to follow pointers; for page tables and "
+            "hvm_start_info from build-dom0 this and the offset are by default those in layout.json beside them.",
         ),
     ] = None,
     walk: Annotated[
@@ -76,16 +74,22 @@ def decode(
     from mbtool.errors import InputError
     from mbtool.source import open_file, open_stdin
 
-    offset, start = address("--at", at) or 0, address("--base", base)
-    if offset < 0 or (start or 0) < 0:
+    offset, start = address("--at", at), address("--base", base)
+    if (offset or 0) < 0 or (start or 0) < 0:
         raise InputError("an offset or address cannot be negative")
     addresses = [address("--walk", word) or 0 for word in walk or ()]
     if kind is not Kind.PAGE_TABLES and (addresses or ranges):
         raise InputError("--walk and --ranges are for page tables")
     with open_stdin() if file == "-" else open_file(file) as dump:
+        known = _placed(kind, file)
+        if known is not None:
+            offset, start = known.at if offset is None else offset, known.base if start is None else start
+        offset = offset or 0
         document: dict[str, Any] = {"schema": "mbtool/decode/1", "kind": str(kind), "file": file, "offset": offset}
         if kind is Kind.PAGE_TABLES:
-            tables = _page_tables(dump, file, offset, start, pae)
+            tables = _page_tables(
+                dump, file, offset, start, pae or (base is None and known is not None and known.pae)
+            )
             findings = _show_page_tables(tables, addresses, ranges or not addresses, document, json)
         else:
             findings = _structure(str(kind), dump, offset, start, fields, document, json)
@@ -114,12 +118,27 @@ def _structure(
     return [finding for part in node.walk() for finding in part.findings]
 
 
+def _placed(kind: Kind, file: str) -> Placed | None:
+    """Where the file lies, when build-dom0 wrote it."""
+    from mbtool.build import placed
+
+    if file == "-":
+        return None
+    if kind is Kind.PAGE_TABLES:
+        return placed.page_tables(Path(file))
+    return placed.hvm_start_info(Path(file)) if kind is Kind.HVM_START_INFO else None
+
+
 def _page_tables(dump: Source, file: str, at: int, base: int | None, pae: bool) -> PageTables:
+    from mbtool.errors import InputError
     from mbtool.plan.page_table_dump import PageTables
 
     if base is None:
-        base, narrow = _beside(file)
-        pae |= narrow
+        raise InputError(
+            "the machine address of the first byte is not known, and tables refer to each other by it",
+            source=file,
+            remedy="say --base ADDRESS",
+        )
     return PageTables(dump, base, base + at, pae=pae)
 
 
@@ -148,30 +167,9 @@ def _show_page_tables(
         for line in render.range_lines(mapped, style):
             print(line)
         print(
-            f"{len(mapped.tables)} tables, the first at {tables.root:#x}"
+            f"{len(mapped.tables)} table{'' if len(mapped.tables) == 1 else 's'}, the first at {tables.root:#x}"
             + ("" if findings else "; none is writable")
         )
     for line in finding_lines(findings, style):
         print(line)
     return findings
-
-
-def _beside(file: str) -> tuple[int, bool]:
-    """By build-dom0's layout beside the file: the first table's machine address, and if they are PAE's."""
-    import json
-
-    from mbtool.errors import InputError, MbtoolError
-    from mbtool.source import read_file
-
-    unknown = InputError(
-        "the machine address of the first byte is not known, and tables refer to each other by it",
-        source=file,
-        remedy="say --base ADDRESS",
-    )
-    if file == "-":
-        raise unknown
-    try:
-        layout = json.loads(read_file(Path(file).with_name("layout.json"), MAX_LAYOUT))
-        return int(layout["machine"]["page_tables"]["start"], 16), "eip" in layout["registers"]
-    except (MbtoolError, ValueError, TypeError, KeyError, RecursionError):
-        raise unknown from None

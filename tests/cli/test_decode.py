@@ -122,6 +122,26 @@ def dom0(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
     return folder
 
 
+def test_hvm_start_info_knows_its_place_from_the_layout_beside_it(tmp_path: Path, samples: Path) -> None:
+    """In the blob it stands behind the initrd and what it points to."""
+    dom0, initrd = tmp_path / "dom0", samples / "initrd/initrd.img"
+    options = ("--mode", "pvh", "--kernel", samples / "pvh/pvh.elf", "--initrd", initrd, "--cmdline", "one two")
+    assert mbtool("build-dom0", *options, "-o", dom0).returncode == 0
+    layout = json.loads((dom0 / "layout.json").read_text())
+    blob = dom0 / "hvm_start_info.bin"
+    found = decoded("hvm_start_info", blob)
+    assert (value(found, "nr_modules"), value(found, "cmdline")) == (1, "one two")
+    assert int(layout["load"][0]["start"], 16) + found["offset"] == int(layout["registers"]["ebx"], 16)
+    (module,) = found["structure"]["children"]
+    assert module["fields"]["size"]["value"] == initrd.stat().st_size
+    assert (
+        decoded("hvm_start_info", blob, "--at", str(found["offset"]), "--base", layout["load"][0]["start"]) == found
+    )
+    (dom0 / "layout.json").write_text('{"load": [{"file": 7}, {"file": "hvm_start_info.bin", "start": "x"}]}')
+    done = mbtool("decode", "hvm_start_info", blob)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_page_tables_know_their_place_from_the_layout_beside_them(dom0: Path) -> None:
     layout = json.loads((dom0 / "layout.json").read_text())
     done = mbtool("decode", "page-tables", dom0 / "pagetables.bin")
