@@ -117,7 +117,9 @@ def _payload(source: Source) -> tuple[Source, bool]:
     """The payload of a bzImage, or all of any other file; setup_sects 0 is not taken as 4."""
     header = source.read(0, HEADER_SIZE)
     if not header:
-        raise RefusedError("the kernel file is empty: Xen dies of a page fault before it says anything")
+        raise RefusedError(
+            "the kernel file is empty: Xen dies of a page fault before it says anything", source=source.name
+        )
     if len(header) < HEADER_SIZE or header[0x202:0x206] != b"HdrS":
         return source, False
     (version,) = unpack_from("<H", header, 0x206)

@@ -41,8 +41,11 @@ FLAT = {"cs": 0x10, "ds": 0x18, "es": 0x18, "ss": 0x18}
 
 
 def of_linux(plan: LinuxPlan, memory: E820Map | None) -> Outline:
-    """A Linux kernel: boot_params as structure, all three entries as far as the kernel has them."""
-    from mbtool.formats import linux_boot_params_node
+    """A Linux kernel: boot_params as structure, all three entries as far as the kernel has them.
+
+    Loaders check little: what is wrong with the kernel's header is told with the plan.
+    """
+    from mbtool.formats import linux_boot_params_node, linux_checks
 
     carried = plan.load_plan
     kernel = plan.kernel
@@ -64,6 +67,7 @@ def of_linux(plan: LinuxPlan, memory: E820Map | None) -> Outline:
         _telling(linux_boot_params_node.node(page)),
         memory,
         assumptions=() if memory else (ANY_PC,),
+        findings=tuple(linux_checks.findings(kernel.header, kernel.size)),
     )
 
 

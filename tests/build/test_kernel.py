@@ -101,8 +101,9 @@ def test_no_kernel(image: bytes) -> None:
 
 
 def test_empty() -> None:
-    with pytest.raises(RefusedError, match="the kernel file is empty"):
+    with pytest.raises(RefusedError, match="the kernel file is empty") as caught:
         unpack(b"")
+    assert caught.value.source
 
 
 @pytest.mark.parametrize("word", [0, len(ELF) - 1, len(ELF) + 1, 0xFFFFFFFF])

@@ -201,6 +201,14 @@ def test_a_linux_kernel_is_sent_to_the_other_verb(vmlinuz: Path) -> None:
     assert "is a Linux kernel (use mbtool plan linux)" in done.stderr
 
 
+def test_an_incomplete_kernel_is_an_error_of_its_plan(vmlinuz: Path) -> None:
+    """Loaders load what is there; the kernel then fails."""
+    vmlinuz.write_bytes(KERNEL[:-100000])
+    done = mbtool("plan", "linux", "--kernel", vmlinuz, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "LINUX-TRUNCATED" in [finding["id"] for finding in json.loads(done.stdout)["findings"]]
+
+
 # ---- dom0 ----------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 from dataclasses import replace
 from functools import cache
@@ -55,6 +56,18 @@ def test_recording_is_reproduced(
         cmdline=cmdline.encode(),
     )
     assert differences(plan, load(ORACLE / name)) == []
+
+
+def test_every_recording_names_the_command_that_made_it() -> None:
+    """In the file itself, and for those of PV dom0s as a line to paste."""
+    told = (ORACLE / "README.md").read_text()
+    for path in ORACLE.rglob("*.json"):
+        name = path.relative_to(ORACLE).with_suffix("").as_posix()
+        if name.startswith("pvh/"):
+            about = json.loads(path.read_text())["about"]
+            assert about["command"].startswith(("qemu-system-x86_64 ", "mbtool build-disk ")), name
+        else:
+            assert f"--out {name}\n" in told, name
 
 
 MADE = [
