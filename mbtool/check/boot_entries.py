@@ -1,7 +1,7 @@
 """The boot entries of a system: what its configurations start, and with which files.
 
 grub/grub.cfg, grub2/grub.cfg ─┐
-loader/entries/*.conf ─────────┼──▶ BootEntry (paths as written) ──▶ files under the system's root
+loader/entries/*.conf ─────────┼──▶ BootEntry (paths as written) ──▶ files of the system's tree
 xen.cfg beside xen.efi ────────┘
 """
 
@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mbtool.errors import InputError, MbtoolError
+from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
+from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
+from mbtool.errors import InputError
 from mbtool.formats import bls, grub_cfg
 from mbtool.formats.grub_cfg import Command, GrubEntry
 from mbtool.record import record
-from mbtool.source import read_file
 
 MAX_CONFIG = 1 << 20
 """Bytes of a configuration that are read at most."""
-GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg")
-ESPS = ("efi/EFI", "EFI")
-BLS_ENTRIES = ("loader/entries", "efi/loader/entries")
+GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg", "EFI/*/grub.cfg")
+BLS_ENTRIES = "loader/entries/*.conf"
+XEN_CONFIGS = "EFI/*/*.cfg"
 XSM_POLICY = "xenpolicy"
 """How the names of security policies begin, which are modules as initrds are."""
 DEVICE = re.compile(r"\([^)]*\)")
@@ -33,6 +35,7 @@ class BootEntry:
 
     ``loader``: GRUB's command, ``bls`` for an entry of the specification. ``xen`` "" where the kernel starts by
     itself; then ``modules`` are a Multiboot kernel's. ``unpaired``: words that go with no kernel here.
+    ``volume``: UUID or label of the file system that the files are on, "" where the entry does not say.
     """
 
     title: str
@@ -46,6 +49,7 @@ class BootEntry:
     cmdline: str = ""
     xen_cmdline: str = ""
     unpaired: tuple[Command, ...] = ()
+    volume: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -54,59 +58,93 @@ class BootEntry:
 
 
 class System:
-    """A tree with a boot directory in it: either the root of a system, or /boot itself."""
+    """A tree with boot files in it: the root of a system, its /boot, or a volume of a disk.
 
-    def __init__(self, folder: Path) -> None:
+    ``name``: what people call it; ``boot``: the path of the boot directory in the tree.
+    """
+
+    def __init__(self, tree: Tree, boot: str = "", name: str = "") -> None:
+        self.tree = tree
+        self.boot = boot
+        self.name = name or tree.name
+        bases = dict.fromkeys((boot, "efi", f"{boot}/efi") if boot else ("", "boot"))
+        self._bases = tuple(base for base in bases if tree.names(base))
+        self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
+
+    @staticmethod
+    def of(folder: Path) -> System:
+        """A directory: a root when there is ``boot`` in it, else /boot itself. Raises InputError for a file."""
         if not folder.is_dir():
             raise InputError("is no directory", source=str(folder))
-        inside = folder / "boot"
-        self.boot = inside if inside.is_dir() else folder
-        self.root = folder if inside.is_dir() else folder.absolute().parent
+        if (folder / "boot").is_dir():
+            return System(FolderTree(folder), "boot", str(folder))
+        return System(FolderTree(folder.absolute().parent), folder.absolute().name, str(folder))
 
-    def find(self, name: str) -> Path | None:
-        """The file that a configuration names: from the root, or from /boot, if that is a file system."""
-        path = DEVICE.sub("", name, count=1).lstrip("/")
-        tries = [self.root / path, self.boot / path]
-        head, _, rest = path.partition("/")
-        if rest and head == "boot":
-            tries.append(self.boot / rest)
-        return next((each for each in tries if path and each.is_file()), None)
+    def find(self, name: str) -> TreeFile | None:
+        """The file that a configuration names: from the root, or from /boot or the ESP, as file systems."""
+        path = "/".join(parts(DEVICE.sub("", name, count=1)))
+        if not path:
+            return None
+        tries = [path, *(f"{base}/{path}" for base in self._bases)]
+        if path.startswith("boot/"):
+            tries.append(f"{self.boot}/{path.removeprefix('boot/')}")
+        found = (self.tree.find(each, any_case=each.startswith(self._esps)) for each in tries)
+        return next((file for file in found if file is not None), None)
 
     def entries(self) -> Iterator[BootEntry]:
         """Every entry of every configuration that is there. Raises InputError for one that cannot be read."""
-        for name in GRUB_CONFIGS:
-            path = self.boot / name
-            if path.is_file():
-                for entry in grub_cfg.parse(_text(path)):
-                    found = from_grub(entry, str(path))
+        for pattern in GRUB_CONFIGS:
+            for file in self._matching(pattern):
+                for entry in grub_cfg.parse(_text(file)):
+                    found = from_grub(entry, file.name)
                     if found is not None:
                         yield found
-        for name in BLS_ENTRIES:
-            folder = self.boot / name
-            if folder.is_dir():
-                for path in sorted(folder.glob("*.conf")):
-                    yield from_bls(bls.parse(_text(path)), str(path))
+        for file in self._matching(BLS_ENTRIES):
+            yield from_bls(bls.parse(_text(file)), file.name)
 
-    def xen_configs(self) -> list[tuple[Path, Path | None]]:
+    def xen_configs(self) -> list[tuple[XenConfig, TreeFile | None]]:
         """Configurations of Xen's EFI loader on the ESP, each with the loader that reads it if that is there."""
         found = []
-        for path in sorted(each for folder in ESPS for each in self.boot.glob(f"{folder}/*/*.cfg")):
-            if path.is_file() and "[global]" in _text(path):
-                others = sorted(path.parent.glob("xen*.efi"))
-                own = path.with_suffix(".efi")
-                found.append((path, own if own.is_file() else others[0] if len(others) == 1 else None))
+        for path in self._paths(XEN_CONFIGS):
+            file = self.tree.find(path)
+            data = file.text(MAX_XEN_CFG) if file is not None else b""
+            if file is not None and b"[global]" in data:
+                folder = path.rpartition("/")[0]
+                own = self.tree.find(path.removesuffix(".cfg") + ".efi", any_case=True)
+                xens = [
+                    name for name in self.tree.names(folder) if re.fullmatch(r"xen.*\.efi", name, re.IGNORECASE)
+                ]
+                other = self.tree.find(f"{folder}/{xens[0]}") if len(xens) == 1 else None
+                found.append((XenConfig(file.name, data, self.tree, path), own or other))
         return found
 
-    def kernels(self) -> list[Path]:
-        """The kernels of the boot directory."""
-        return sorted(path for path in self.boot.glob("vmlinu[xz]-*") if path.is_file() and not path.is_symlink())
+    def kernels(self) -> list[TreeFile]:
+        """The kernels of the boot directory, each once."""
+        names = (name for name in self.tree.names(self.boot) if re.match("vmlinu[xz]-", name))
+        files = [file for name in names if (file := self.tree.find(f"{self.boot}/{name}")) is not None]
+        return list({file.key: file for file in files}.values())
+
+    def _matching(self, pattern: str) -> list[TreeFile]:
+        """The files of a pattern, below any of the directories where a loader looks, each once."""
+        files = [file for path in self._paths(pattern) if (file := self.tree.find(path)) is not None]
+        return list({file.key: file for file in files}.values())
+
+    def _paths(self, pattern: str) -> Iterator[str]:
+        return (path for base in self._bases for path in _matches(self.tree, base, parts(pattern)))
 
 
-def _text(path: Path) -> str:
-    try:
-        return read_file(path, MAX_CONFIG).decode("utf-8", "replace")
-    except MbtoolError as error:
-        raise InputError(error.problem, source=str(path)) from error
+def _matches(tree: Tree, folder: str, patterns: list[str]) -> Iterator[str]:
+    """The paths below a folder that fit one pattern after the other; as on FAT, case counts not."""
+    if not patterns:
+        yield folder
+        return
+    for name in tree.names(folder):
+        if fnmatchcase(name.lower(), patterns[0].lower()):
+            yield from _matches(tree, f"{folder}/{name}", patterns[1:])
+
+
+def _text(file: TreeFile) -> str:
+    return file.text(MAX_CONFIG).decode("utf-8", "replace")
 
 
 def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
@@ -117,7 +155,11 @@ def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
     more = entry.named(*grub_cfg.WITH)
     paired = [command for command in more if loading.name in grub_cfg.WITH[command.name]]
     unpaired = tuple(command for command in more if command not in paired)
-    base = BootEntry(entry.title, config, f"line {entry.line}", loading.name, unpaired=unpaired)
+    searches = entry.named("search", "search.fs_uuid", "search.fs_label")
+    volume = (
+        next((word for word in reversed(searches[-1].words) if not word.startswith("-")), "") if searches else ""
+    )
+    base = BootEntry(entry.title, config, f"line {entry.line}", loading.name, unpaired=unpaired, volume=volume)
     head, *words = loading.arguments
     text = " ".join(words)
     if loading.name in grub_cfg.LOADING[:3]:

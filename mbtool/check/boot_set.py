@@ -11,17 +11,13 @@ from functools import cached_property
 from pathlib import Path
 
 from mbtool.check.image import Image
-from mbtool.check.named_files import find, named
+from mbtool.check.named_files import XenConfig
+from mbtool.check.trees import TreeFile
 from mbtool.errors import MbtoolError
-from mbtool.formats import xen_cfg as formats_xen_cfg
-from mbtool.formats.xen_cfg import Line
 from mbtool.plan import cmdline, xen_options, xen_versions
 from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import XenVersion
-from mbtool.source import Limits, open_file, read_file
-
-MAX_XEN_CFG = 1 << 20
-"""Bytes of a configuration that are read at most."""
+from mbtool.source import Limits, open_file
 
 
 class Firmware(StrEnum):
@@ -35,14 +31,14 @@ class Firmware(StrEnum):
 class BootSet:
     """Absent parts are None. ``dom0_mem``: as after ``dom0_mem=``; it is one more option of Xen's.
 
-    ``xen_cfg``: path and bytes of the configuration of Xen's EFI loader. ``require``: names of kernel modules that
+    ``xen_cfg``: the configuration of Xen's EFI loader. ``require``: names of kernel modules that
     the initrd must hold. ``secure_boot``: the firmware verifies what it starts.
     """
 
     xen: Image | None = None
     kernel: Image | None = None
     initrd: Image | None = None
-    xen_cfg: tuple[str, bytes] | None = None
+    xen_cfg: XenConfig | None = None
     cmdline: str | None = None
     xen_cmdline: str | None = None
     dom0_mem: str | None = None
@@ -118,10 +114,10 @@ class BootSet:
 @contextmanager
 def open_set(
     *,
-    xen: Path | None = None,
-    kernel: Path | None = None,
-    initrd: Path | None = None,
-    xen_cfg: Path | None = None,
+    xen: Path | TreeFile | None = None,
+    kernel: Path | TreeFile | None = None,
+    initrd: Path | TreeFile | None = None,
+    xen_cfg: Path | XenConfig | None = None,
     cmdline: str | None = None,
     xen_cmdline: str | None = None,
     limits: Limits | None = None,
@@ -132,18 +128,20 @@ def open_set(
     Raises InputError for a file that cannot be read.
     """
     limits = limits or Limits()
-    config = None
-    if xen_cfg is not None:
-        config = (str(xen_cfg), read_file(xen_cfg, MAX_XEN_CFG))
-        told = _Told(*config)
-        kernel = kernel or told.file("kernel")
-        initrd = initrd or told.file("ramdisk")
-        cmdline = told.words("kernel") if cmdline is None else cmdline
-        xen_cmdline = told.options if xen_cmdline is None else xen_cmdline
+    config = XenConfig.of(xen_cfg) if isinstance(xen_cfg, Path) else xen_cfg
+    if config is not None:
+        kernel = kernel or config.file("kernel")
+        initrd = initrd or config.file("ramdisk")
+        cmdline = config.words("kernel") if cmdline is None else cmdline
+        xen_cmdline = config.options if xen_cmdline is None else xen_cmdline
     with ExitStack() as stack:
 
-        def image(path: Path | None) -> Image | None:
-            return None if path is None else Image(str(path), stack.enter_context(open_file(path)), limits)
+        def image(file: Path | TreeFile | None) -> Image | None:
+            if file is None:
+                return None
+            if isinstance(file, Path):
+                return Image(str(file), stack.enter_context(open_file(file)), limits)
+            return Image(file.name, stack.enter_context(file.open()), limits)
 
         yield BootSet(
             image(xen),
@@ -155,28 +153,3 @@ def open_set(
             limits=limits,
             **more,  # type: ignore[arg-type]
         )
-
-
-class _Told:
-    """What the booted section of a Xen EFI configuration says."""
-
-    def __init__(self, path: str, data: bytes) -> None:
-        self._path = path
-        self._config = formats_xen_cfg.parse(data)
-
-    def _line(self, key: str) -> Line | None:
-        return self._config.get(self._config.default, key)
-
-    def file(self, key: str) -> Path | None:
-        """The file that a key names, None when it is not there."""
-        return find(self._path, named(self._line(key)))
-
-    def words(self, key: str) -> str | None:
-        """What follows the file's name."""
-        line = self._line(key)
-        return line.value.partition(" ")[2] if line else None
-
-    @property
-    def options(self) -> str | None:
-        line = self._line("options")
-        return line.value if line else None

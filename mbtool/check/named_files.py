@@ -1,34 +1,73 @@
-"""Files that a boot configuration names, looked for where a loader on an ESP would."""
+"""The configuration of Xen's EFI loader, and the files that it names, looked for where the loader would."""
 
 from __future__ import annotations
 
+import os
+from functools import cached_property
 from pathlib import Path
 
+from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
+from mbtool.formats import xen_cfg
 from mbtool.formats.xen_cfg import Line
+from mbtool.source import read_file
+
+MAX_XEN_CFG = 1 << 20
+"""Bytes of a configuration that are read at most."""
 
 
-def find(config: str, name: str) -> Path | None:
-    """The file that a configuration names: beside it, or from the root of the ESP; as on FAT, case counts not."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part]
-    folder = Path(config).absolute().parent
-    bases = [folder, *folder.parents] if name[:1] in ("/", "\\") else [folder]
-    return next((found for base in bases if parts and (found := _below(base, parts)) is not None), None)
+class XenConfig:
+    """``name``: what people call it; ``path``: where it is in its tree."""
 
+    def __init__(self, name: str, data: bytes, tree: Tree, path: str) -> None:
+        self.name = name
+        self.data = data
+        self._tree = tree
+        self._folder = parts(path)[:-1]
 
-def _below(path: Path, parts: list[str]) -> Path | None:
-    for part in parts:
-        exact = path / part
-        if not exact.exists():
-            if not path.is_dir():
-                return None
-            other = next((entry for entry in sorted(path.iterdir()) if entry.name.lower() == part.lower()), None)
-            if other is None:
-                return None
-            exact = other
-        path = exact
-    return path if path.is_file() else None
+    @staticmethod
+    def of(path: Path) -> XenConfig:
+        """A file of the machine. Raises InputError when it cannot be read."""
+        return XenConfig(str(path), read_file(path, MAX_XEN_CFG), FolderTree(Path("/")), str(path.absolute()))
+
+    @cached_property
+    def parsed(self) -> xen_cfg.XenCfg:
+        """What the loader makes of it."""
+        return xen_cfg.parse(self.data)
+
+    def find(self, name: str) -> TreeFile | None:
+        """The file that it names: beside it, or from the root of the ESP, which a directory above it is."""
+        wanted = parts(name.replace("\\", "/"))
+        if not wanted:
+            return None
+        tops = range(len(self._folder), -1 if name[:1] in ("/", "\\") else len(self._folder) - 1, -1)
+        tries = ("/".join([*self._folder[:top], *wanted]) for top in tops)
+        return next((found for path in tries if (found := self._tree.find(path, any_case=True)) is not None), None)
+
+    def line(self, key: str) -> Line | None:
+        """The line of the section that is booted."""
+        return self.parsed.get(self.parsed.default, key)
+
+    def file(self, key: str) -> TreeFile | None:
+        """The file that a key names, None when it is not there."""
+        return self.find(named(self.line(key)))
+
+    def words(self, key: str) -> str | None:
+        """What follows the file's name."""
+        line = self.line(key)
+        return line.value.partition(" ")[2] if line else None
+
+    @property
+    def options(self) -> str | None:
+        """Xen's command line."""
+        line = self.line("options")
+        return line.value if line else None
 
 
 def named(line: Line | None) -> str:
     """The file that a line names."""
     return line.value.split(" ")[0] if line else ""
+
+
+def same(file: TreeFile, path: str) -> bool:
+    """Whether a file is the one that somebody calls ``path``."""
+    return path == file.name or os.path.realpath(path) == file.key

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.catalogue import Words, catalogue
 from mbtool.check.image import Image
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
+from mbtool.check.trees import TreeFile
 from mbtool.errors import LimitError, MbtoolError
 from mbtool.model import Severity
 from mbtool.record import record
-from mbtool.source import Limits, open_file
+from mbtool.source import Limits
 
 SUBJECTS = ("multiboot", "linux", "efi", "xen", "dom0", "initrd", "command_lines", "xen_cfg", "secure_boot")
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
@@ -103,8 +103,8 @@ class SetChecker:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open = ExitStack()
-        self._images: dict[Path, Image] = {}
-        self._found: dict[Path, list[Problem]] = {}
+        self._images: dict[str, Image] = {}
+        self._judged: set[str] = set()
 
     def __enter__(self) -> SetChecker:
         return self
@@ -112,20 +112,19 @@ class SetChecker:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def image(self, path: Path | None) -> Image | None:
+    def image(self, file: TreeFile | None) -> Image | None:
         """The file's image; None for None. Raises InputError when it cannot be read."""
-        if path is None:
+        if file is None:
             return None
-        if path not in self._images:
-            self._images[path] = Image(str(path), self._open.enter_context(open_file(path)), self.limits)
-        return self._images[path]
+        if file.key not in self._images:
+            self._images[file.key] = Image(file.name, self._open.enter_context(file.open()), self.limits)
+        return self._images[file.key]
 
     def check(self, boot: BootSet) -> list[Problem]:
         """As ``check_set``, for images from here; what is wrong with a file alone comes with its first set."""
-        new = [image for image in boot.images if Path(image.path) not in self._found]
-        for image in new:
-            self._found[Path(image.path)] = _alone(image)
-        return _weighed(boot, [item for image in new for item in self._found[Path(image.path)]])
+        new = [image for image in boot.images if image.path not in self._judged]
+        self._judged.update(image.path for image in new)
+        return _weighed(boot, [item for image in new for item in _alone(image)])
 
 
 def _load() -> None:

@@ -44,7 +44,7 @@ class Evidence:
         """What a planner or a format refused. ``more``: further parts."""
         return Evidence(
             error.problem,
-            error.source.split(":")[0] or file if error.source.startswith(file) else file,
+            file,
             offset=error.offset,
             field=error.field,
             expected=error.expected,

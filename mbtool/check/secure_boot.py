@@ -8,7 +8,6 @@ from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
-from mbtool.formats import xen_cfg
 from mbtool.formats.uki import XEN as XEN_SECTIONS
 from mbtool.model import Node
 
@@ -77,13 +76,12 @@ def unverified_files(boot: BootSet) -> Iterator[Evidence]:
     """Xen's EFI loader reads files that nothing verifies."""
     if not boot.secure_boot or boot.xen_cfg is None:
         return
-    path, data = boot.xen_cfg
-    config = xen_cfg.parse(data)
+    path = boot.xen_cfg.name
     embedded = _embedded(_pe(boot.xen))
     if ".config" not in embedded:
         yield Evidence("the configuration, command lines in it, is verified by nothing", path)
     for key in ("ramdisk", "xsm", "ucode"):
-        line = config.get(config.default, key)
+        line = boot.xen_cfg.line(key)
         if line is not None and f".{key}" not in embedded:
             yield Evidence(
                 f"{key} is read from the ESP and verified by nothing",

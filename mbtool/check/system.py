@@ -2,44 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mbtool.check.boot_entries import BootEntry, System
 from mbtool.check.boot_set import BootSet, Firmware, open_set
+from mbtool.check.image import Image
 from mbtool.check.linux import KERNEL_NAME
 from mbtool.check.report import Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
+from mbtool.check.trees import FolderTree, volumes
 from mbtool.errors import InputError
 from mbtool.model import Severity
 from mbtool.source import Limits
 
+Checked = Iterator[tuple[str, list[Problem]]]
+"""Per boot entry its name and what is wrong with it; last, what is wrong with the entries together."""
+DISKS = ("disk", "fat")
+"""Kinds of images that hold boot entries."""
 
-def check_system(folder: Path, limits: Limits) -> Iterator[tuple[str, list[Problem]]]:
-    """Per boot entry its name and what is wrong with it; last, what is wrong with the entries together.
 
-    Files that several entries name are read once. Raises InputError when there is no entry at all.
+def check_system(folder: Path, limits: Limits, *, root: bool = False, **asked: Any) -> Checked:
+    """A system in a directory: its root (told by ``root``, or by ``boot`` in it), or its /boot.
+
+    ``asked``: of the sets, as in BootSet. Raises InputError when there is no entry at all.
     """
-    system = System(folder)
-    entries, configs = list(system.entries()), system.xen_configs()
-    if not entries and not configs:
+    system = System(FolderTree(folder), "boot", str(folder)) if root else System.of(folder)
+    found = False
+    for each in _check(system, limits, asked):
+        found = True
+        yield each
+    if not found:
         raise InputError(
             "no boot entries found",
             source=str(folder),
             expected="grub/grub.cfg, loader/entries/*.conf or efi/EFI/*/xen.cfg in it, or in boot/",
         )
+
+
+def check_disk(image: Image, told: Sequence[Problem], **asked: Any) -> Checked:
+    """The FAT volumes of a disk image; what was already ``told`` of the image as a whole is left out.
+
+    Nothing when it has no boot entries.
+    """
+    known = {_what(each) for each in told}
+    for tree in volumes(image.source):
+        for name, problems in _check(System(tree), image.limits, asked):
+            yield name, [each for each in problems if _what(each) not in known]
+
+
+def _what(told: Problem) -> tuple[str, ...]:
+    evidence = told.evidence
+    return told.id, evidence.message, evidence.field, evidence.found
+
+
+def _check(system: System, limits: Limits, asked: dict[str, Any]) -> Checked:
+    """Every entry of a system; files that several entries name are read once."""
+    entries, configs = list(system.entries()), system.xen_configs()
+    if not entries and not configs:
+        return
+    own = {entry.volume for entry in entries if entry.volume and system.find(entry.xen or entry.kernel) is not None}
     with SetChecker(limits) as checker:
         for entry in entries:
             name = f"{entry.config}: {entry.title}"
+            if entry.volume and own and entry.volume not in own:
+                yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
+                continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
-            yield name, [*found, *_set(system, entry, checker)]
+            yield name, [*found, *_set(system, entry, checker, asked)]
     for config, xen in configs:
-        with open_set(xen=xen, xen_cfg=config, firmware=Firmware.UEFI, limits=limits) as boot:
-            yield str(config), check_set(boot)
-    yield str(folder), [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
+        told = {**asked, "firmware": Firmware.UEFI}
+        with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
+            yield config.name, check_set(boot)
+    yield system.name, [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
 
 
-def _set(system: System, entry: BootEntry, checker: SetChecker) -> list[Problem]:
+def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str, Any]) -> list[Problem]:
     """What is wrong with the files of an entry as a set; the last initrd is the one with init."""
     xen, kernel = system.find(entry.xen), system.find(entry.kernel)
     initrd = system.find(entry.initrds[-1]) if entry.initrds else None
@@ -52,6 +91,7 @@ def _set(system: System, entry: BootEntry, checker: SetChecker) -> list[Problem]
         cmdline=entry.cmdline,
         xen_cmdline=entry.xen_cmdline if entry.xen else None,
         limits=checker.limits,
+        **asked,
     )
     return checker.check(boot)
 
@@ -80,7 +120,7 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
             f"initramfs-{match['release']}.img",
             f"initrd-{match['release']}",
         ]
-        there = next((name for name in beside if (system.boot / name).is_file()), "")
+        there = next((name for name in beside if system.find(f"{system.boot}/{name}") is not None), "")
         message = "the entry has no initrd" + (f", though {there} is there" if there else "")
         severity = Severity.WARNING if there else Severity.INFO
         yield "ENTRY-NO-INITRD", _evidence(entry, message, expected=there, severity=severity)
@@ -93,7 +133,7 @@ def _evidence(entry: BootEntry, message: str, **more: object) -> Evidence:
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:
     """Kernels that no entry starts: the configuration is older than they are."""
-    used = {path.resolve() for entry in entries if (path := system.find(entry.kernel)) is not None}
-    for path in system.kernels():
-        if path.resolve() not in used:
-            yield Evidence("no boot entry starts this kernel", str(path))
+    used = {file.key for entry in entries if (file := system.find(entry.kernel)) is not None}
+    for file in system.kernels():
+        if file.key not in used:
+            yield Evidence("no boot entry starts this kernel", file.name)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from mbtool.check.boot_set import BootSet
-from mbtool.check.named_files import find, named
+from mbtool.check.named_files import XenConfig, named, same
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.formats import xen_cfg
-from mbtool.formats.xen_cfg import KEYS, Line, XenCfg
+from mbtool.formats.xen_cfg import KEYS, Line
 from mbtool.model import Severity
 
 FILES = ("kernel", "ramdisk", "xsm", "ucode", "chain")
@@ -23,8 +23,7 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
     """The section that is booted names no kernel, or is not there."""
     if boot.xen_cfg is None:
         return
-    path, data = boot.xen_cfg
-    config = xen_cfg.parse(data)
+    path, config = boot.xen_cfg.name, boot.xen_cfg.parsed
     section = config.default
     if config.get(section, "kernel") or config.get("global", "chain"):
         return
@@ -43,11 +42,11 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
 @set_rule("XEN-CFG-FILE")
 def files_there(boot: BootSet) -> Iterator[Evidence]:
     """A file that the booted section names is not there."""
-    for path, _, line in _used(boot):
-        if line.key in FILES and named(line) and find(path, named(line)) is None:
+    for config, line in _used(boot):
+        if line.key in FILES and named(line) and config.find(named(line)) is None:
             yield Evidence(
                 f"{line.key} names a file that is not there",
-                path,
+                config.name,
                 offset=line.offset,
                 field=line.key,
                 expected="a file beside the configuration (or, from the root, on its partition)",
@@ -59,13 +58,13 @@ def files_there(boot: BootSet) -> Iterator[Evidence]:
 @set_rule("XEN-CFG-OTHER-FILE")
 def same_files(boot: BootSet) -> Iterator[Evidence]:
     """The configuration names other files than the ones that are checked."""
-    for path, _, line in _used(boot):
+    for config, line in _used(boot):
         image = {"kernel": boot.kernel, "ramdisk": boot.initrd}.get(line.key)
-        found = find(path, named(line)) if image is not None else None
-        if image is not None and found is not None and not found.samefile(image.path):
+        found = config.find(named(line)) if image is not None else None
+        if image is not None and found is not None and not same(found, image.path):
             yield Evidence(
                 f"{line.key} is another file than the one that is checked",
-                path,
+                config.name,
                 offset=line.offset,
                 field=line.key,
                 expected=image.path,
@@ -76,13 +75,13 @@ def same_files(boot: BootSet) -> Iterator[Evidence]:
 @set_rule("XEN-CFG-KEY")
 def keys_known(boot: BootSet) -> Iterator[Evidence]:
     """A key that the loader never looks for."""
-    for path, _, line in _used(boot):
+    for config, line in _used(boot):
         key = line.key.strip()
         if line.key not in KEYS:
             near = [key] if key in KEYS else get_close_matches(key, KEYS, 1, 0.7)
             yield Evidence(
                 "the loader does not know this key",
-                path,
+                config.name,
                 offset=line.offset,
                 field=line.key,
                 expected=near[0] if near else ", ".join(KEYS),
@@ -94,10 +93,14 @@ def keys_known(boot: BootSet) -> Iterator[Evidence]:
 @set_rule("XEN-CFG-COMMENT")
 def cut_by_comment(boot: BootSet) -> Iterator[Evidence]:
     """A # inside a value: the loader takes the rest for a comment."""
-    for path, _, line in _used(boot):
+    for config, line in _used(boot):
         if line.rest and line.value and not line.value.endswith(" "):
             yield Evidence(
-                "a # inside the value begins a comment", path, offset=line.offset, field=line.key, found=line.rest
+                "a # inside the value begins a comment",
+                config.name,
+                offset=line.offset,
+                field=line.key,
+                found=line.rest,
             )
 
 
@@ -106,26 +109,24 @@ def last_line(boot: BootSet) -> Iterator[Evidence]:
     """The last line has no line end, and is not read."""
     if boot.xen_cfg is None:
         return
-    path, data = boot.xen_cfg
-    config = xen_cfg.parse(data)
+    config = boot.xen_cfg.parsed
     if not config.ended and config.lines:
         line = config.lines[-1]
         known = boot.version.release < LAST_LINE_READ and boot.xen is not None
         yield Evidence(
             "the last line has no line end: loaders up to Xen 4.21 pass it over",
-            path,
+            boot.xen_cfg.name,
             offset=line.offset,
             field=line.key,
             severity=None if known else Severity.WARNING,
         )
 
 
-def _used(boot: BootSet) -> Iterator[tuple[str, XenCfg, Line]]:
-    """The lines of the section that is booted, and of [global]."""
+def _used(boot: BootSet) -> Iterator[tuple[XenConfig, Line]]:
+    """The lines of [global] and of the section that is booted."""
     if boot.xen_cfg is None:
         return
-    path, data = boot.xen_cfg
-    config = xen_cfg.parse(data)
+    config = boot.xen_cfg.parsed
     for section in dict.fromkeys((xen_cfg.GLOBAL, config.default)):
         for line in config.of(section):
-            yield path, config, line
+            yield boot.xen_cfg, line

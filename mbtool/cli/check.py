@@ -39,7 +39,8 @@ def check(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE...]", help="Images, each for itself (- is standard input); directories: /boot, a root."
+            metavar="[FILE...]",
+            help="Images, each for itself (- is standard input); disk images; directories: /boot, a root.",
         ),
     ] = None,
     xen: Annotated[Path | None, typer.Option("--xen", metavar="FILE", help="The hypervisor of a set.")] = None,
@@ -68,6 +69,9 @@ def check(
     require: Annotated[
         list[str] | None,
         typer.Option("--require", metavar="MODULE", help="A module the initrd must hold (repeat)."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="DIR", help="The root of a system: paths begin there.")
     ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Every file below directories, each for itself.")
@@ -101,8 +105,9 @@ def check(
 ) -> None:
     """Say whether images will boot, alone and as a set, or why not.
 
-    Of a directory (a system's root, or /boot) every entry of grub.cfg, loader/entries and xen.cfg is checked as a
-    set; with --recursive every file below it that is an image, each for itself.
+    Of a directory (a system's root, or /boot), and of the ESP of a disk image, every entry of grub.cfg,
+    loader/entries and xen.cfg is checked as a set; with --recursive every file below a directory that is an image,
+    each for itself.
 
     Every finding has a rule (mbtool explain RULE), the place, what happens at boot because of it, and a remedy.
     Exit status: 0 nothing at or above --fail-on, 1 findings, 2 a file cannot be read or is of no known format.
@@ -111,6 +116,8 @@ def check(
     Examples:
       mbtool check /boot/vmlinuz-6.1.0-56-amd64
       mbtool check /boot
+      mbtool check disk.img
+      mbtool check --root sysroot --firmware uefi
       mbtool check --recursive --json --jobs 8 images/ > findings.ndjson
       mbtool check --xen xen.gz --kernel vmlinuz --initrd initrd.img --dom0-mem 512M
       mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
@@ -136,8 +143,8 @@ def check(
     output = Output(sys.stdout, json, sarif, junit, force, lines=recursive)
     limits = Limits(max_output * MIB, max_ratio)
     if not recursive:
-        raise typer.Exit(conduct(files or [], parts, {**words, **more}, site, least, limits, output))
-    if any(path is not None for path in parts.values()):
+        raise typer.Exit(conduct(files or [], parts, {**words, **more}, site, least, limits, output, root))
+    if root is not None or any(path is not None for path in parts.values()):
         raise InputError("a set and --recursive do not go together")
     from mbtool.cli import check_many
 

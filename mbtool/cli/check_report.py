@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,8 @@ from mbtool.render.style import Style, printable
 from mbtool.source import Limits, open_file, open_stdin
 
 SET = "the set"
+ASKED = ("firmware", "require", "secure_boot")
+"""What may be asked of boot entries as well as of the set of the command line."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,23 @@ def conduct(
     least: Severity,
     limits: Limits,
     output: Output,
+    root: Path | None = None,
 ) -> int:
-    """Check each file, then the set if one is given; the exit status, the worst of all."""
+    """Check the system below ``root``, each file, the set, as far as they are given; the worst exit status of all.
+
+    ``words``: of the set; what ASKED names counts for boot entries, too.
+    """
     given = any(path is not None for path in parts.values())
-    if not given and not files:
+    if not given and not files and root is None:
         raise InputError("nothing to check", expected="files, or the parts of a set (--xen, --kernel, …)")
-    if not given and any(value not in (None, (), False) for value in words.values()):
+    asked = {name: words[name] for name in ASKED if name in words}
+    if not given and any(value is not None for name, value in words.items() if name not in asked):
         raise InputError("a set needs files", expected="--xen, --kernel, --initrd or --xen-cfg")
+    judge = _Judge(policy, limits, asked)
     results: list[Checked] = []
-    for path in files:
-        for result in _system(path, policy, limits) if Path(path).is_dir() else [_file(path, policy, limits)]:
-            results.append(result)
-            show(result, output)
+    for result in (*(judge.system(root, root=True) if root else ()), *chain.from_iterable(map(judge.path, files))):
+        results.append(result)
+        show(result, output)
     if given:
         with open_set(**parts, **words, limits=limits) as boot:
             kept, ignored = policy.judge([*check_set(boot), *policy.local(boot)])
@@ -91,25 +99,45 @@ def conduct(
     return max(result.status(least) for result in results)
 
 
-def _system(path: str, policy: Policy, limits: Limits) -> Iterator[Checked]:
-    """Each boot entry below a directory, and what they are together."""
-    from mbtool.check.system import check_system
+class _Judge:
+    """Checks what is named on the command line, and applies the policy."""
 
-    try:
-        for subject, problems in check_system(Path(path), limits):
-            kept, ignored = policy.judge(problems)
-            yield Checked(subject, kept, ignored)
-    except MbtoolError as error:
-        yield Checked(path, error=error)
+    def __init__(self, policy: Policy, limits: Limits, asked: Mapping[str, Any]) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._asked = asked
 
+    def path(self, path: str) -> Iterator[Checked]:
+        """A directory's boot entries, or a file, and the boot entries in it when it is a disk."""
+        return self.system(Path(path)) if Path(path).is_dir() else self._file(path)
 
-def _file(path: str, policy: Policy, limits: Limits) -> Checked:
-    try:
-        with open_stdin() if path == "-" else open_file(path) as source:
-            kept, ignored = policy.judge(check_image(Image(path, source, limits)))
-    except MbtoolError as error:
-        return Checked(path, error=error)
-    return Checked(path, kept, ignored)
+    def system(self, folder: Path, *, root: bool = False) -> Iterator[Checked]:
+        """Each boot entry below a directory, and what they are together."""
+        from mbtool.check.system import check_system
+
+        try:
+            for subject, problems in check_system(folder, self._limits, root=root, **self._asked):
+                yield self._checked(subject, problems)
+        except MbtoolError as error:
+            yield Checked(str(folder), error=error)
+
+    def _file(self, path: str) -> Iterator[Checked]:
+        from mbtool.check.system import DISKS, check_disk
+
+        try:
+            with open_stdin() if path == "-" else open_file(path) as source:
+                image = Image(path, source, self._limits)
+                found = check_image(image)
+                yield self._checked(path, found)
+                if image.root.kind in DISKS:
+                    for subject, problems in check_disk(image, found, **self._asked):
+                        yield self._checked(subject, problems)
+        except MbtoolError as error:
+            yield Checked(path, error=error)
+
+    def _checked(self, subject: str, problems: Sequence[Problem]) -> Checked:
+        kept, ignored = self._policy.judge(problems)
+        return Checked(subject, kept, ignored)
 
 
 def show(result: Checked, output: Output) -> None:

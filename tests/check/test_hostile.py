@@ -13,7 +13,9 @@ from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.capabilities import why_not
 from mbtool.check.image import Image
 from mbtool.check.loaders import loaders, newest
+from mbtool.check.named_files import XenConfig
 from mbtool.check.report import check_set
+from mbtool.check.trees import FolderTree
 from mbtool.errors import MbtoolError
 from mbtool.plan.xen_options import Mode
 from mbtool.source import BytesSource
@@ -69,7 +71,7 @@ def test_there_is_always_a_verdict(seed: int) -> None:
         dice.choice((None, image("xen", damaged(dice.choice(HYPERVISORS), dice)))),
         kernel,
         dice.choice((None, image("initrd", damaged(dice.choice(KERNELS), dice)))),
-        dice.choice((None, (str(Path("gone") / "xen.cfg"), config))),
+        dice.choice((None, XenConfig("xen.cfg", config, FolderTree(Path("gone")), "xen.cfg"))),
         **{name: dice.choice(values) for name, values in WORDS.items()},
     )
     for problem in check_set(boot):

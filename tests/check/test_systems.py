@@ -184,7 +184,7 @@ def test_the_configuration_of_xens_efi_loader(tmp_path: Path) -> None:
 def test_no_entries_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no boot entries"):
         list(check_system(tmp_path, Limits()))
-    assert System(tmp_path).find("") is None
+    assert System.of(tmp_path).find("") is None
 
 
 def test_command_line(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""Files by name, wherever they are: below a directory, or in a FAT volume of a disk image.
+
+Paths are written with ``/`` and begin at the tree's root, whether or not they begin with ``/``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from mbtool.errors import InputError, MbtoolError
+from mbtool.formats import fat, gpt, mbr
+from mbtool.formats.fat_files import File, files
+from mbtool.formats.partition_tables import read
+from mbtool.formats.runs import joined
+from mbtool.record import record
+from mbtool.source import Source, open_file
+
+MAX_LINKS = 40
+"""Symbolic links on the way to one file, as Linux follows them."""
+
+
+@record
+class TreeFile:
+    """A file that is there. ``name``: what people call it; ``key``: the same for the same file, by any name."""
+
+    name: str
+    key: str
+    open: Callable[[], AbstractContextManager[Source]]
+
+    def text(self, limit: int) -> bytes:
+        """All of a small file. Raises InputError when it cannot be read or has more than ``limit`` bytes."""
+        try:
+            with self.open() as source:
+                data = source.read(0, limit + 1)
+        except MbtoolError as error:
+            raise InputError(error.problem, source=self.name) from error
+        if len(data) > limit:
+            raise InputError("file is too large", source=self.name, expected=f"at most {limit} bytes")
+        return data
+
+
+class Tree(Protocol):
+    """``name``: what people call it."""
+
+    name: str
+
+    def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
+        """The file with this path; ``any_case``: as on FAT, case counts not."""
+
+    def names(self, folder: str) -> list[str]:
+        """What lies directly in a folder, sorted; nothing when there is no such folder."""
+
+
+def parts(path: str) -> list[str]:
+    """The names that a path is made of."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+class FolderTree:
+    """What is below a directory; symbolic links stay inside, as for a system whose root this is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+
+    def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
+        real = self._real(path, any_case)
+        if real is None or not real.is_file():
+            return None
+        said = self.root.joinpath(*parts(path))
+        name = str(said if os.path.lexists(said) else real)
+        return TreeFile(name, os.path.realpath(real), partial(open_file, real))
+
+    def names(self, folder: str) -> list[str]:
+        real = self._real(folder, any_case=False)
+        return _listed(real) if real is not None else []
+
+    def _real(self, path: str, any_case: bool) -> Path | None:
+        """Where a path leads; None when it leads nowhere."""
+        here, ahead, links = self.root, deque(parts(path)), 0
+        while ahead:
+            part = ahead.popleft()
+            if part == "..":
+                here = here if here == self.root else here.parent
+                continue
+            there = here / part
+            if not os.path.lexists(there):
+                same = [name for name in _listed(here) if name.lower() == part.lower()] if any_case else []
+                if not same:
+                    return None
+                there = here / same[0]
+            if there.is_symlink():
+                links += 1
+                if links > MAX_LINKS:
+                    return None
+                target = str(there.readlink())
+                ahead.extendleft(reversed(parts(target)))
+                here = self.root if target.startswith("/") else here
+            else:
+                here = there
+        return here
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return []
+
+
+class FatTree:
+    """The files of a FAT volume, of which nothing is copied."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self._source = source
+        self._files: dict[str, File] = {}
+        self._names: dict[str, list[str]] = {}
+        for file in files(source, fat.open_volume(source)):
+            folder, _, name = file.path.lower().rpartition("/")
+            self._names.setdefault(folder, []).append(file.path.rpartition("/")[2])
+            if not file.directory:
+                self._files.setdefault(f"{folder}/{name}", file)
+
+    def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
+        file = self._files.get("/" + "/".join(parts(path)).lower())
+        if file is None:
+            return None
+        name = f"{self.name}:{file.path}"
+        return TreeFile(name, name, lambda: nullcontext(joined(self._source, file.runs, name)))
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(self._names.get("".join(f"/{part}" for part in parts(folder)).lower(), []))
+
+
+def volumes(disk: Source) -> Iterator[FatTree]:
+    """The FAT volumes of a disk with partitions, or the one that is the whole disk; none for anything else."""
+    if not fat.reject(disk):
+        yield FatTree(disk)
+    elif gpt.sector_size(disk) or not mbr.reject(disk):
+        for partition in read(disk).partitions:
+            part = disk.part(partition.offset, partition.size, f"{disk.name}:{partition.number}")
+            if not fat.reject(part):
+                yield FatTree(part)

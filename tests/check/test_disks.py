@@ -1,0 +1,183 @@
+"""Boot entries of disk images: what mtools and sgdisk put there is judged as the same files in a directory are."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mbtool.check.image import Image
+from mbtool.check.report import Problem, check_image
+from mbtool.check.system import check_disk, check_system
+from mbtool.check.trees import FolderTree, volumes
+from mbtool.source import MIB, Limits, open_file
+from tests.check.sets import RELEASE, XEN, ids, initrd, vmlinuz
+from tests.cli.run import mbtool
+from tests.conftest import ROOT
+
+Tool = Callable[[str], str]
+ENTRY = f"""\
+title Debian
+linux /vmlinuz-{RELEASE}
+initrd /initrd.img-{RELEASE}
+options root=/dev/sda2 ro
+"""
+GRUB = f"""\
+menuentry 'Xen' {{
+	multiboot2 /xen.gz dom0_mem=256M
+	module2 /vmlinuz-{RELEASE} root=/dev/sda2
+	module2 /initrd.img-{RELEASE}
+}}
+"""
+
+
+@pytest.fixture
+def esp(tmp_path: Path) -> Path:
+    """What an ESP that holds the kernels, too, has in it."""
+    top = tmp_path / "esp"
+    for name in ("EFI/BOOT", "loader/entries", "grub"):
+        (top / name).mkdir(parents=True)
+    (top / "loader" / "entries" / "debian.conf").write_text(ENTRY)
+    (top / "grub" / "grub.cfg").write_text(GRUB)
+    (top / f"vmlinuz-{RELEASE}").write_bytes(vmlinuz())
+    (top / f"initrd.img-{RELEASE}").write_bytes(initrd())
+    shutil.copy(XEN / "xen-4.18.0.gz", top / "xen.gz")
+    return top
+
+
+def fat(tool: Tool, top: Path, bits: int) -> Path:
+    """The directory as a FAT volume."""
+    path = top.with_name(f"fat{bits}.img")
+    size = {12: "3900", 16: "16384", 32: "40960"}[bits]
+    sectors = ["-s", "1"] if bits == 32 else []
+    subprocess.run([tool("mkfs.fat"), "-C", "-F", str(bits), *sectors, path, size], check=True, capture_output=True)
+    subprocess.run([tool("mcopy"), "-s", "-i", path, *top.iterdir(), "::/"], check=True, capture_output=True)
+    return path
+
+
+def disk(tool: Tool, volume: Path) -> Path:
+    """The volume as the ESP of a GPT disk."""
+    path = volume.with_suffix(".disk")
+    with path.open("wb") as out:
+        out.truncate(volume.stat().st_size + 2 * MIB)
+        out.seek(MIB)
+        out.write(volume.read_bytes())
+    end = 2048 + volume.stat().st_size // 512 - 1
+    subprocess.run([tool("sgdisk"), f"-n1:2048:{end}", "-t1:ef00", path], check=True, capture_output=True)
+    return path
+
+
+def told(path: Path) -> list[tuple[str, list[Problem]]]:
+    with open_file(path) as source:
+        image = Image(str(path), source)
+        return list(check_disk(image, check_image(image)))
+
+
+def verdicts(found: list[tuple[str, list[Problem]]]) -> list[tuple[str, set[str]]]:
+    """Titles and rules, without the places that differ."""
+    return [(name.rpartition(": ")[2] if ": " in name else "", ids(problems)) for name, problems in found]
+
+
+BREAKS: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda top: None,
+    "initrd gone": lambda top: (top / f"initrd.img-{RELEASE}").unlink(),
+    "xen gone": lambda top: (top / "xen.gz").unlink(),
+    "initrd of another kernel": lambda top: (top / f"initrd.img-{RELEASE}").write_bytes(initrd("5.0.0")),
+    "too little memory": lambda top: (top / "grub" / "grub.cfg").write_text(GRUB.replace("256M", "2M")),
+    "a kernel too many": lambda top: shutil.copy(top / f"vmlinuz-{RELEASE}", top / "vmlinuz-9.9.9"),
+}
+WANTED = {
+    "nothing": [("Xen", set()), ("Debian", set()), ("", set())],
+    "initrd gone": [("Xen", {"ENTRY-FILE"}), ("Debian", {"ENTRY-FILE"}), ("", set())],
+    "xen gone": [("Xen", {"ENTRY-FILE"}), ("Debian", set()), ("", set())],
+    "initrd of another kernel": [("Xen", {"INITRD-MODULES"}), ("Debian", {"INITRD-MODULES"}), ("", set())],
+    "too little memory": [("Xen", {"DOM0-MEM"}), ("Debian", set()), ("", set())],
+    "a kernel too many": [("Xen", set()), ("Debian", set()), ("", {"ENTRY-NONE-FOR-KERNEL"})],
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_disk_is_judged_as_the_directory_is(tool: Tool, esp: Path, name: str) -> None:
+    BREAKS[name](esp)
+    assert verdicts(list(check_system(esp, Limits()))) == WANTED[name]
+    for image in (volume := fat(tool, esp, 16), disk(tool, volume)):
+        assert verdicts(told(image)) == WANTED[name]
+
+
+@pytest.mark.parametrize("bits", [12, 16, 32])
+def test_every_width_of_fat(tool: Tool, esp: Path, bits: int) -> None:
+    with open_file(fat(tool, esp, bits)) as source:
+        (tree,) = volumes(source)
+        for path in (path for path in esp.rglob("*") if path.is_file()):
+            file = tree.find(str(path.relative_to(esp)).upper())
+            assert file is not None
+            assert file.text(MIB * 16) == path.read_bytes()
+        for folder in ("", "EFI", "loader/entries", "/grub/"):
+            assert tree.names(folder) == sorted(entry.name for entry in (esp / folder.strip("/")).iterdir())
+        assert tree.names("gone") == []
+        assert tree.find("grub") is None
+
+
+def test_disks_that_mbtool_builds(tool: Tool, esp: Path, tmp_path: Path) -> None:
+    """The configuration of Xen's EFI loader, and GRUB's."""
+    samples = ROOT / "samples"
+    done = mbtool(
+        *("build-disk", "--loader", "grub", "--kernel", samples / "multiboot1" / "multiboot1.elf"),
+        *("--cmdline", "hello", "-o", tmp_path / "grub.img"),
+    )
+    assert done.returncode == 0, done.stderr
+    done = mbtool("check", tmp_path / "grub.img")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "boot/grub/grub.cfg: " in done.stdout
+    assert "[ENTRY" not in done.stdout
+
+
+def test_links_stay_inside_of_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "boot").mkdir(parents=True)
+    (root / "boot" / "real").write_bytes(b"x")
+    (root / "boot" / "absolute").symlink_to("/boot/real")
+    (root / "relative").symlink_to("boot/absolute")
+    (root / "up").symlink_to("../../../../boot/real")
+    (root / "loop").symlink_to("loop")
+    (root / "out").symlink_to("/etc/passwd")
+    tree = FolderTree(root)
+    keys = {tree.find(name).key for name in ("boot/real", "boot/absolute", "relative", "up")}  # type: ignore[union-attr]
+    assert keys == {str((root / "boot" / "real").resolve())}
+    assert tree.find("loop") is None
+    assert tree.find("out") is None
+    assert tree.find("boot") is None
+
+
+def test_a_root_told_by_option(esp: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.move(esp, root / "boot")
+    done = mbtool("check", "--root", root, "--firmware", "bios")
+    assert done.returncode == 0, done.stdout
+    assert "grub.cfg: Xen: nothing found" in done.stdout
+    assert mbtool("check", "--root", tmp_path / "gone").returncode == 2
+
+
+OTHER_SYSTEM = """\
+menuentry 'Here' {
+	search --no-floppy --fs-uuid --set=root 1111
+	linux /vmlinuz-%s
+	initrd /initrd.img-%s
+}
+menuentry 'Another (on /dev/sdb1)' {
+	search --no-floppy --fs-uuid --set=root 2222
+	linux /boot/vmlinuz-5.0.0
+}
+"""
+
+
+def test_entries_for_another_system_are_no_false_alarm(esp: Path) -> None:
+    (esp / "grub" / "grub.cfg").write_text(OTHER_SYSTEM % (RELEASE, RELEASE))
+    found = dict(check_system(esp, Limits()))
+    other = next(problems for name, problems in found.items() if "sdb1" in name)
+    assert [problem.id for problem in other] == ["ENTRY-ELSEWHERE"]
+    assert all(ids(problems) == set() for problems in found.values())
