@@ -45,9 +45,9 @@ def table(results: Iterable[tuple[str, Result]]) -> Iterator[str]:
 
 def main() -> None:
     """Print the matrix; exit 1 when a verdict and a boot disagree."""
-    from tests.check import test_matrix_xen
+    from tests.check import test_matrix_qemu, test_matrix_xen
 
-    parts = {"xen": test_matrix_xen.results}
+    parts = {"xen": test_matrix_xen.results, "qemu": test_matrix_qemu.results}
     disagree = 0
     for part in sys.argv[1:] or parts:
         with tempfile.TemporaryDirectory() as folder:
