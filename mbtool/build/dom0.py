@@ -7,7 +7,7 @@ initrd's size, command lines, dom0_mem, version ──┴─plan──▶ Plan �
 from __future__ import annotations
 
 import os
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 
 from mbtool.build.kernel import Kernel, open_kernel
@@ -17,6 +17,7 @@ from mbtool.errors import FormatError, InputError
 from mbtool.formats import vga_console, xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
 from mbtool.plan import cmdline, dom0_mem, machines, pv_dom0, xen_options
+from mbtool.plan.dom0_mem import Paging
 from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
 from mbtool.plan.e820 import E820Map
 from mbtool.plan.host import Host
@@ -57,6 +58,7 @@ class Request:
     predict_frames: bool = False
     """PV: foretell from ``e820`` where dom0's memory and the initrd are."""
     vcpus: int | None = None
+    """The machine's processors."""
     initrd_cmdline: str = ""
     limits: Limits = field(default_factory=Limits)
 
@@ -83,14 +85,13 @@ def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Sour
     xen_cmdline = os.fsencode(request.xen_cmdline)
     refuse_other_mode(request, Mode.PV)
     memory = None if request.e820 is None else machines.memory_map(request.e820)
-    if request.host_mem is None and memory is not None:
-        request = replace(request, host_mem=memory.ram)
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
     opened = open_kernel(kernel, Budget(request.limits), version)
     parms = parms_of(opened, hypervisor)
     initrd_len = None if initrd is None else initrd.size
-    pages = dom0_pages(request, hypervisor, parms, initrd_len or 0)
+    host = host_of(request, hypervisor, memory, request.vcpus)
+    pages = dom0_pages(request, hypervisor, host, parms, initrd_len or 0)
     alloc_base, initrd_base, foretold = _bases(
         request, memory, kernel.size + opened.headroom, initrd_len, parms, pages.nr_pages
     )
@@ -174,7 +175,14 @@ def require_segments(parms: DomParms, elf: Source) -> None:
         )
 
 
-def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd_len: int) -> Dom0Pages:
+def dom0_pages(
+    request: Request,
+    hypervisor: Hypervisor,
+    host: Host | None,
+    parms: DomParms | None,
+    initrd_len: int,
+    paging: Paging | None = None,
+) -> Dom0Pages:
     """dom0's pages. The last word counts: of Xen's configuration, its command line, the request."""
     texts = xen_options.dom0_mem(os.fsencode(request.xen_cmdline))
     if request.dom0_mem:
@@ -184,12 +192,19 @@ def dom0_pages(request: Request, hypervisor: Hypervisor, parms: DomParms, initrd
     mem = dom0_mem.parse(texts)
     if request.nr_pages is not None:
         return Dom0Pages(request.nr_pages, option=exactly(request.nr_pages))
-    host = (
-        None
-        if request.host_mem is None
-        else Host(request.host_mem, pv32=hypervisor.config is not None and hypervisor.pv32)
-    )
-    return decide(mem, host, parms, initrd_len)
+    return decide(mem, host, parms, initrd_len, paging)
+
+
+def host_of(
+    request: Request, hypervisor: Hypervisor, memory: E820Map | None, cpus: int | None, *, iommu: bool = False
+) -> Host | None:
+    """The host as far as it decides dom0's pages; None when nothing is known of its memory."""
+    ram = memory.ram if memory is not None and request.host_mem is None else request.host_mem
+    if ram is None:
+        return None
+    top = max((span.end for span in memory.usable()), default=ram) if memory is not None else ram
+    pv32 = hypervisor.config is not None and hypervisor.pv32
+    return Host(ram, cpus or 1, pv32=pv32, iommu_top=top if iommu else None)
 
 
 def _bases(

@@ -16,14 +16,14 @@ from mbtool.build.dom0 import (
     HVM_START_INFO,
     Request,
     dom0_pages,
+    host_of,
     kernel_parms,
     kernel_string,
     refuse_other_mode,
 )
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import InputError, RefusedError
-from mbtool.plan import cmdline, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
-from mbtool.plan.dom0_pages import Dom0Pages
+from mbtool.plan import cmdline, dom0_mem, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.plan.pvh_machine import PvhHost
 from mbtool.plan.pvh_versions import rules
@@ -31,7 +31,7 @@ from mbtool.plan.xen_options import Mode
 from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.render.json import finding_json, hex_json, node_json, range_json
-from mbtool.source import Budget, Source
+from mbtool.source import MIB, Budget, Source
 
 NO_ENTRY = ("ELF start or entries are out of bounds", "XEN_ELFNOTE_PHYS32_ENTRY")
 """What Xen says of a kernel that has no PVH entry point: for want of one it takes that of the ELF header."""
@@ -51,10 +51,6 @@ class PlannedPvh:
 def plan_pvh(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> PlannedPvh:
     """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
     refuse_other_mode(request, Mode.PVH)
-    if request.host_mem is not None:
-        raise InputError(
-            "how much a host has for a PVH dom0 is not computed", remedy="say dom0_mem with absolute amounts"
-        )
     if "\0" in request.initrd_cmdline:
         raise InputError("a command line cannot hold a NUL byte")
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
@@ -65,8 +61,15 @@ def plan_pvh(request: Request, kernel: Source, initrd: Source | None, xen: Sourc
         if any(words in error.problem for words in NO_ENTRY):
             error.remedy = "a kernel without a PHYS32_ENTRY note can only be a PV dom0: --mode pv"
         raise
-    pages = dom0_pages(request, hypervisor, parms, 0)
-    host, assumed = _host(request, pages.nr_pages)
+    machine, cpus, assumed = _told(request)
+    vcpus = min(xen_options.dom0_max_vcpus(os.fsencode(request.xen_cmdline), cpus), pvh_machine.XEN_MAX_VCPUS)
+    memory = None if machine is None else machine.e820
+    heap = host_of(request, hypervisor, memory, cpus, iommu=True)
+    paging = dom0_mem.paging(version, pvh=True, max_vcpus=vcpus)
+    pages = dom0_pages(request, hypervisor, heap, None, 0, paging)
+    if machine is None:
+        machine = pvh_machine.for_pages(pages.nr_pages)
+        assumed += (f"the machine is a {machine.name}, an AMD IOMMU and ACPI 1.0 tables (--e820)",)
     plan = pvh_dom0.plan(
         parms,
         initrd_len=None if initrd is None else initrd.size,
@@ -74,17 +77,10 @@ def plan_pvh(request: Request, kernel: Source, initrd: Source | None, xen: Sourc
         nr_pages=pages.nr_pages,
         cmdline=_cmdline(request, version),
         version=version,
-        host=host,
+        host=replace(machine, vcpus=vcpus),
     )
-    words = (hypervisor.assumption, _size_assumed(pages), *assumed)
+    words = (hypervisor.assumption, pages.assumption, *assumed)
     return PlannedPvh(plan, tuple(word for word in words if word), hypervisor.debug, pages.option)
-
-
-def _size_assumed(pages: Dom0Pages) -> str:
-    if not pages.assumption:
-        return ""
-    mib = pages.nr_pages >> 8
-    return f"dom0 has {pages.nr_pages} pages ({mib} MiB): a host would decide by its memory (dom0_mem, --nr-pages)"
 
 
 def _cmdline(request: Request, version: XenVersion) -> bytes | None:
@@ -96,26 +92,22 @@ def _cmdline(request: Request, version: XenVersion) -> bytes | None:
     return cmdline.dom0_cmdline(string, xen_cmdline, version)
 
 
-def _host(request: Request, nr_pages: int) -> tuple[PvhHost, Iterator[str]]:
-    """The machine as far as it is known, and what was taken for granted about it."""
-    assumed = []
-    cpus = request.vcpus
-    if request.e820 is None:
-        host = pvh_machine.for_pages(nr_pages)
-        assumed.append(f"the machine is a {host.name}, an AMD IOMMU and ACPI 1.0 tables (--e820)")
-    else:
-        host, logged = _machine(request.e820)
-        if not logged:
+def _told(request: Request) -> tuple[PvhHost | None, int, tuple[str, ...]]:
+    """The machine as far as anything is said of it, its processors, and what was taken for granted about it."""
+    machine, logged, assumed = None, None, []
+    if request.e820 is not None:
+        machine, logged = _machine(request.e820)
+        if logged is None:
             assumed.append(
                 "ACPI tables, I/O APIC and interrupts as on a QEMU q35 machine (--e820 with Xen's log, loglvl=all)"
             )
-        elif cpus is None and logged.vcpus is not None:
-            cpus = logged.vcpus
+    elif request.host_mem is not None:
+        machine = pvh_machine.q35(request.host_mem // MIB)
+        assumed.append(f"the machine is a {machine.name}, an AMD IOMMU and ACPI 1.0 tables (--e820)")
+    cpus = request.vcpus or (None if logged is None else logged.vcpus)
     if cpus is None:
-        cpus = 1
         assumed.append("the machine has one processor (--vcpus)")
-    vcpus = xen_options.dom0_max_vcpus(os.fsencode(request.xen_cmdline), cpus)
-    return replace(host, vcpus=min(vcpus, pvh_machine.XEN_MAX_VCPUS)), iter(assumed)
+    return machine, cpus or 1, tuple(assumed)
 
 
 def _machine(word: str) -> tuple[PvhHost, pvh_host_log.LoggedHost | None]:

@@ -62,7 +62,9 @@ PredictFrames = Annotated[
         help="PV: foretell from --e820 where dom0's memory and the initrd will be on the machine.",
     ),
 ]
-Vcpus = Annotated[int | None, typer.Option("--vcpus", min=1, metavar="N", help="PVH: the machine's processors.")]
+Vcpus = Annotated[
+    int | None, typer.Option("--vcpus", min=1, metavar="N", help="The machine's processors (default: one).")
+]
 InitrdCmdline = Annotated[
     str, typer.Option("--initrd-cmdline", metavar="TEXT", help="PVH: the initrd's own string.")
 ]

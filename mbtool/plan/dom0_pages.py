@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mbtool.errors import InputError
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan.dom0_mem import LONG_MAX, Dom0Mem, clip, compute_nr_pages
+from mbtool.plan.dom0_mem import LONG_MAX, Dom0Mem, Paging, clip, compute_nr_pages
 from mbtool.plan.host import Host
 from mbtool.plan.memory import PAGE_SHIFT
 from mbtool.record import record
@@ -39,17 +39,21 @@ def _at_most(nr_pages: int) -> str:
     return f"max:{nr_pages << PAGE_SHIFT - 10}K"
 
 
-def decide(mem: Dom0Mem, host: Host | None, parms: DomParms, initrd_len: int) -> Dom0Pages:
-    """A PV dom0's pages. ``host`` is None when it is not known.
+def decide(
+    mem: Dom0Mem, host: Host | None, parms: DomParms | None, initrd_len: int, paging: Paging | None = None
+) -> Dom0Pages:
+    """dom0's pages. ``host`` is None when it is not known; ``parms`` for a PVH dom0, which Xen never clips.
 
     Raises InputError when ``mem`` depends on a host that is not known, or the host has no memory left for dom0.
     """
     if host is not None:
         avail = host.avail
-        wanted = compute_nr_pages(mem, avail)
-        pages = clip(mem, wanted, avail, parms, initrd_len)
-        option = _at_most(wanted) if pages != wanted else exactly(pages) if mem.needs_host else ""
-        return Dom0Pages(pages, pages != wanted, _by_host(mem, host, avail, pages), option)
+        wanted = compute_nr_pages(mem, avail, paging)
+        pages = wanted if parms is None else clip(mem, wanted, avail, parms, initrd_len)
+        if not mem.needs_host and pages == compute_nr_pages(mem, LONG_MAX):
+            return Dom0Pages(pages)
+        option = _at_most(wanted) if pages != wanted else exactly(pages)
+        return Dom0Pages(pages, pages != wanted, _by_host(host, avail, pages), option)
     if any(amount.needs_host for amount in (mem.size, mem.min, mem.max)):
         raise InputError(
             "dom0_mem depends on the host's memory, which is not known here",
@@ -59,7 +63,7 @@ def decide(mem: Dom0Mem, host: Host | None, parms: DomParms, initrd_len: int) ->
     if not mem.needs_host:
         return Dom0Pages(compute_nr_pages(mem, LONG_MAX))
     wanted = min(max(mem.min.pages(LONG_MAX), DEFAULT_NR_PAGES), mem.max.pages(LONG_MAX))
-    pages = clip(mem, wanted, LONG_MAX, parms, initrd_len)
+    pages = wanted if parms is None else clip(mem, wanted, LONG_MAX, parms, initrd_len)
     words = (
         f"dom0 has {pages} pages ({pages >> 8} MiB): a host would decide by its memory"
         " (dom0_mem, --host-mem, --nr-pages)"
@@ -67,11 +71,12 @@ def decide(mem: Dom0Mem, host: Host | None, parms: DomParms, initrd_len: int) ->
     return Dom0Pages(pages, pages != wanted, words, _at_most(wanted))
 
 
-def _by_host(mem: Dom0Mem, host: Host, avail: int, pages: int) -> str:
-    """What the host decides, in words; "" when it decides nothing."""
-    if not mem.needs_host and pages < avail:
-        return ""
+def _by_host(host: Host, avail: int, pages: int) -> str:
+    """What the host decides, in words."""
+    cpus = "one CPU" if host.cpus == 1 else f"{host.cpus} CPUs"
+    iommu = "" if host.iommu_top is None else " and an AMD IOMMU"
     return (
         f"dom0 has {pages} pages ({pages >> 8} MiB), the host deciding: dom0 could have {avail} pages of its"
-        f" {host.ram >> 20} MiB of RAM, as Debian's Xen 4.17 on a QEMU machine with one CPU; others differ by MiBs"
+        f" {host.ram >> 20} MiB of RAM, as Debian's Xen 4.17 on a QEMU machine with {cpus}{iommu}; others differ by"
+        " MiBs"
     )

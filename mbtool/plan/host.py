@@ -7,7 +7,11 @@ Xen counts what its heap has free and what the boot modules occupy (``avail`` in
 
 Recorded from Debian's Xen 4.17 on QEMU machines (q35, 256 MiB to 12 GiB): with the RAM that Xen prints
 (``System RAM:``) this is right to three pages, for 4.22.0 built with CONFIG_PV32 to 40. Xen itself takes some MiB
-more or less in other builds and on other machines; an IOMMU takes more.
+more or less in other builds and on other machines.
+
+For a PVH dom0 Xen keeps back what tables an IOMMU may need: a page for every 2 MiB up to the end of RAM, for every
+GiB, and so on (``dom0_compute_nr_pages``, ``iommu_pages``); QEMU's AMD IOMMU itself took 287 pages at every size
+(512 MiB to 4 GiB, Xen 4.17, right to five pages; 4.18.0 and 4.22.0 to 20).
 """
 
 from __future__ import annotations
@@ -24,18 +28,22 @@ XEN_PAGES = 937
 """Xen's image, its heap and its first CPU."""
 CPU_PAGES = 32
 """Every further CPU, with dom0's vCPU on it."""
+IOMMU_PAGES = 287
+"""What Xen takes for QEMU's AMD IOMMU."""
 
 
 @record
 class Host:
     """``ram``: bytes of usable memory, as Xen prints them; ``cpus``: how many dom0 gets too.
 
-    ``pv32``: Xen is built for 32-bit PV guests.
+    ``pv32``: Xen is built for 32-bit PV guests. ``iommu_top``: end of RAM in bytes (it may have holes) where an AMD
+    IOMMU is in use, as for a PVH dom0, else None.
     """
 
     ram: int
     cpus: int = 1
     pv32: bool = False
+    iommu_top: int | None = None
 
     @property
     def avail(self) -> int:
@@ -44,6 +52,8 @@ class Host:
         tables = pages_of(pages * FRAME_TABLE_ENTRY) + up(pages * M2P_ENTRY, M2P_STEP) // PAGE + -(-self.ram // GIB)
         if self.pv32:
             tables += up(pages * COMPAT_M2P_ENTRY, M2P_STEP) // PAGE
+        if self.iommu_top is not None:
+            tables += IOMMU_PAGES + sum(self.iommu_top // PAGE >> shift for shift in range(9, 64, 9))
         avail = pages - tables - XEN_PAGES - CPU_PAGES * (self.cpus - 1)
         if avail <= 0:
             raise InputError(

@@ -68,7 +68,12 @@ FLAGS_HIGH_LEVEL = 0xD
 def q35(memory: int) -> PvhHost:
     """A QEMU q35 machine with ``memory`` MiB and an AMD IOMMU, as Xen sees it."""
     if not 64 <= memory <= LARGEST:
-        raise InputError("no such machine is known", expected=f"64 to {LARGEST} MiB", found=f"{memory} MiB")
+        raise InputError(
+            "a machine with so much memory is not known",
+            expected=f"64 to {LARGEST} MiB",
+            found=f"{memory} MiB",
+            remedy="describe it with --e820",
+        )
     size = memory * MIB
     low = size if size < 0xB000_0000 else 0x8000_0000
     entries = [

@@ -157,12 +157,3 @@ def test_pages_set_aside() -> None:
     assert compute_nr_pages(parse(["1G"]), avail, Paging(1, 4)) == GIB_PAGES
     half = (avail - 8 * 256) // 2
     assert compute_nr_pages(parse(["50%"]), avail, Paging(1, 4)) == half
-
-
-@pytest.mark.parametrize(("text", "pages"), [("100T", 256439), ("50%", 128475)])
-def test_pvh_boots(text: str, pages: int) -> None:
-    """Debian's Xen 4.17.7 in QEMU (q35, qemu64 with SVM and NPT, amd-iommu, 1 GiB) gave a PVH dom0 so much.
-
-    One number of pages to give explains both: what is set aside depends on what dom0 gets.
-    """
-    assert compute_nr_pages(parse([text]), 257719, paging(xen_versions.parse("4.17"), pvh=True)) == pages

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pytest
 
 from mbtool.errors import InputError
+from mbtool.plan import dom0_mem, xen_versions
 from mbtool.plan.dom0_mem import parse
-from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES, Dom0Pages, decide
+from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES, Dom0Pages, decide, exactly
 from mbtool.plan.host import Host
 from tests.plan.kernels import MIB, kernel
 
@@ -55,6 +56,37 @@ def test_avail_with_32_bit_guests(mib: int, cpus: int, kib: int, pages: int) -> 
     assert abs(Host(kib << 10, cpus, pv32=True).avail - pages) <= 40
 
 
+RECORDED_PVH = [  # the same with dom0=pvh, SVM, NPT and an AMD IOMMU; the sum of dom0's memory map
+    (523768, 1, 0x1FFDF000, "100T", 127159),
+    (1048056, 1, 0x3FFDF000, "100T", 256439),
+    (1048056, 1, 0x3FFDF000, "", 240412),
+    (1048056, 1, 0x3FFDF000, "50%", 128475),
+    (1048056, 4, 0x3FFDF000, "100T", 255571),
+    (2096632, 1, 0x7FFDF000, "100T", 514486),
+    (2096632, 2, 0x7FFDF000, "50%", 257610),
+    (4193784, 1, 0x1_8000_0000, "100T", 1029548),
+]
+
+
+@pytest.mark.parametrize(("kib", "cpus", "top", "text", "pages"), RECORDED_PVH)
+def test_pvh(kib: int, cpus: int, top: int, text: str, pages: int) -> None:
+    """With what HAP takes, and what Xen keeps back for the IOMMU's tables."""
+    paging = dom0_mem.paging(xen_versions.parse("4.17"), pvh=True, max_vcpus=cpus)
+    host = Host(kib << 10, cpus, iommu_top=top)
+    found = decide(parse([text] if text else []), host, None, 0, paging)
+    assert abs(found.nr_pages - pages) <= 5
+    assert "and an AMD IOMMU" in found.assumption
+
+
+@pytest.mark.parametrize(("text", "pages"), [("100T", (256434, 256420)), ("50%", (128473, 128466))])
+def test_pvh_of_other_builds(text: str, pages: tuple[int, int]) -> None:
+    """Release builds of 4.18.0 and 4.22.0 on the machine with 1 GiB."""
+    for version, given in zip(("4.18", "4.22"), pages, strict=True):
+        paging = dom0_mem.paging(xen_versions.parse(version), pvh=True)
+        host = Host(1048056 << 10, iommu_top=0x3FFDF000)
+        assert abs(decide(parse([text]), host, None, 0, paging).nr_pages - given) <= 20
+
+
 @pytest.mark.parametrize(
     ("kib", "text", "pages"),
     [
@@ -82,6 +114,7 @@ def test_more_than_there_is() -> None:
     host = Host(1 << 30)
     found = decide(parse(["8G"]), host, kernel(), 0)
     assert (found.nr_pages, found.clipped) == (host.avail, False)
+    assert found.option == exactly(host.avail)  # for a larger host to give no more
     assert "the host deciding" in found.assumption
 
 
