@@ -1,21 +1,23 @@
 """The boot entries of a system: what its configurations start, and with which files.
 
 grub/grub.cfg, grub2/grub.cfg ─┐
-loader/entries/*.conf ─────────┼──▶ BootEntry (paths as written) ──▶ files of the system's tree
+loader/entries/*.conf ─────────┤
+syslinux.cfg, limine.conf ─────┼──▶ BootEntry (paths as written) ──▶ files of the system's tree
 xen.cfg beside xen.efi ────────┘
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from posixpath import normpath
 
 from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
 from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
 from mbtool.errors import InputError
-from mbtool.formats import bls, grub_cfg
+from mbtool.formats import bls, grub_cfg, limine_conf, syslinux_cfg
 from mbtool.formats.grub_cfg import Command, GrubEntry
 from mbtool.record import record
 
@@ -23,6 +25,11 @@ MAX_CONFIG = 1 << 20
 """Bytes of a configuration that are read at most."""
 GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg", "EFI/*/grub.cfg")
 BLS_ENTRIES = "loader/entries/*.conf"
+SYSLINUX_CONFIGS = (
+    *("syslinux/syslinux.cfg", "extlinux/extlinux.conf", "isolinux/isolinux.cfg"),
+    *("syslinux.cfg", "extlinux.conf", "isolinux.cfg", "EFI/*/syslinux.cfg"),
+)
+LIMINE_CONFIGS = ("limine.conf", "limine/limine.conf", "EFI/*/limine.conf")
 XEN_CONFIGS = "EFI/*/*.cfg"
 XSM_POLICY = "xenpolicy"
 """How the names of security policies begin, which are modules as initrds are."""
@@ -33,9 +40,9 @@ DEVICE = re.compile(r"\([^)]*\)")
 class BootEntry:
     """Paths are as the configuration writes them. ``place``: where it stands in it, for people.
 
-    ``loader``: GRUB's command, ``bls`` for an entry of the specification. ``xen`` "" where the kernel starts by
-    itself; then ``modules`` are a Multiboot kernel's. ``unpaired``: words that go with no kernel here.
-    ``volume``: UUID or label of the file system that the files are on, "" where the entry does not say.
+    ``loader``: GRUB's command; ``bls``, ``syslinux``, ``mboot.c32``, ``limine`` elsewhere. ``xen`` "" where the
+    kernel starts by itself; then ``modules`` are a Multiboot kernel's. ``unpaired``: words that go with no kernel
+    here. ``volume``: UUID or label of the file system that the files are on, "" where the entry does not say.
     """
 
     title: str
@@ -101,6 +108,31 @@ class System:
                         yield found
         for file in self._matching(BLS_ENTRIES):
             yield from_bls(bls.parse(_text(file)), file.name)
+        for pattern in SYSLINUX_CONFIGS:
+            for path in self._paths(pattern):
+                yield from self._syslinux(path)
+        for pattern in LIMINE_CONFIGS:
+            for file in self._matching(pattern):
+                for told in limine_conf.parse(_text(file)):
+                    found = from_limine(told, file.name)
+                    if found is not None:
+                        yield found
+
+    def _syslinux(self, path: str) -> Iterator[BootEntry]:
+        """The labels of a configuration, with those of the files that it includes."""
+        file = self.tree.find(path)
+        if file is None:
+            return
+        folder = path.rpartition("/")[0]
+
+        def include(name: str) -> str | None:
+            other = self.find(beside(name, folder))
+            return None if other is None else _text(other)
+
+        for entry in syslinux_cfg.parse(_text(file), include):
+            found = from_syslinux(entry, file.name, folder)
+            if found is not None:
+                yield found
 
     def xen_configs(self) -> list[tuple[XenConfig, TreeFile | None]]:
         """Configurations of Xen's EFI loader on the ESP, each with the loader that reads it if that is there."""
@@ -167,20 +199,59 @@ def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
         return _with(base, kernel=head, cmdline=text, initrds=initrds)
     if loading.name == "chainloader":
         return _with(base, kernel=head, cmdline=text)
-    modules = [command.arguments for command in paired if command.arguments]
+    modules = [(command.arguments[0], " ".join(command.arguments[1:])) for command in paired if command.arguments]
+    return _multiboot(base, head, text, modules)
+
+
+def _multiboot(base: BootEntry, head: str, text: str, modules: Sequence[tuple[str, str]]) -> BootEntry:
+    """A Multiboot kernel, with Xen's modules told apart when it is Xen."""
     if "xen" not in head.rpartition("/")[2]:
-        return _with(base, kernel=head, cmdline=text, modules=tuple(module[0] for module in modules))
-    kernel, rest = (modules[0], [module[0] for module in modules[1:]]) if modules else (("",), [])
+        return _with(base, kernel=head, cmdline=text, modules=tuple(path for path, _ in modules))
+    kernel, rest = (modules[0], [path for path, _ in modules[1:]]) if modules else (("", ""), [])
     policies = [path for path in rest if path.rpartition("/")[2].startswith(XSM_POLICY)]
     return _with(
         base,
         xen=head,
         xen_cmdline=text,
         kernel=kernel[0],
-        cmdline=" ".join(kernel[1:]),
+        cmdline=kernel[1],
         initrds=tuple(path for path in rest if path not in policies),
         modules=tuple(policies),
     )
+
+
+def from_syslinux(entry: syslinux_cfg.SyslinuxEntry, config: str, folder: str) -> BootEntry | None:
+    """What a label loads, None when it is another program. ``folder``: where names begin that are no paths."""
+    place = f"line {entry.line}"
+    if entry.modules:
+        (head, text), *rest = ((beside(name, folder), words) for name, words in entry.modules)
+        return _multiboot(BootEntry(entry.title, config, place, syslinux_cfg.MBOOT), head, text, rest)
+    if not entry.is_linux:
+        return None
+    base = BootEntry(
+        entry.title, config, place, "syslinux", kernel=beside(entry.kernel, folder), cmdline=entry.append
+    )
+    initrds = tuple(beside(name, folder) for name in entry.initrd)
+    return _with(base, **{"modules" if entry.program == syslinux_cfg.MEMDISK else "initrds": initrds})
+
+
+def beside(name: str, folder: str) -> str:
+    """A name from the root of the tree, when it begins in a folder."""
+    return normpath(name if name.startswith("/") else f"/{folder}/{name}")
+
+
+def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None:
+    """What an entry of Limine loads, None when it is not known here."""
+    head, volume = limine_conf.location(entry.path)
+    modules = [(limine_conf.location(path)[0], words) for path, words in entry.modules]
+    base = BootEntry(entry.title, config, f"line {entry.line}", "limine", volume=volume)
+    if entry.protocol == "linux":
+        return _with(base, kernel=head, cmdline=entry.cmdline, initrds=tuple(path for path, _ in modules))
+    if entry.protocol in ("multiboot", "multiboot1", "multiboot2"):
+        return _multiboot(base, head, entry.cmdline, modules)
+    if entry.protocol in ("efi", "efi_chainload"):
+        return _with(base, kernel=head, cmdline=entry.cmdline, loader="chainloader")
+    return None
 
 
 def from_bls(entry: bls.BlsEntry, config: str) -> BootEntry:

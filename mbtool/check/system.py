@@ -8,12 +8,14 @@ from typing import Any
 
 from mbtool.check.boot_entries import BootEntry, System
 from mbtool.check.boot_set import BootSet, Firmware, open_set
+from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image
 from mbtool.check.linux import KERNEL_NAME
 from mbtool.check.report import Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.trees import FolderTree, volumes
 from mbtool.errors import InputError
+from mbtool.formats import grub_cfg
 from mbtool.model import Severity
 from mbtool.source import Limits
 
@@ -37,7 +39,7 @@ def check_system(folder: Path, limits: Limits, *, root: bool = False, **asked: A
         raise InputError(
             "no boot entries found",
             source=str(folder),
-            expected="grub/grub.cfg, loader/entries/*.conf or efi/EFI/*/xen.cfg in it, or in boot/",
+            expected="grub.cfg, loader/entries/*.conf, syslinux.cfg, limine.conf or xen.cfg, in it or in boot/",
         )
 
 
@@ -66,7 +68,7 @@ def _check(system: System, limits: Limits, asked: dict[str, Any]) -> Checked:
     with SetChecker(limits) as checker:
         for entry in entries:
             name = f"{entry.config}: {entry.title}"
-            if entry.volume and own and entry.volume not in own:
+            if entry.volume and entry.volume not in own and (own or entry.loader not in grub_cfg.LOADING):
                 yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
                 continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
@@ -111,6 +113,11 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
                 expected="module2 behind multiboot2, module behind multiboot, initrd behind linux",
             ),
         )
+    if entry.loader == "limine" and entry.xen:
+        for where, text in ("Xen", entry.xen_cmdline), ("dom0's kernel", entry.cmdline):
+            first = text.split(" ")[0]
+            if first not in ("", PLACEHOLDER, entry.xen, entry.kernel):
+                yield "ENTRY-FIRST-WORD", _evidence(entry, f"the first word for {where} is dropped", found=first)
     if entry.xen and not entry.kernel:
         yield "ENTRY-NO-KERNEL", _evidence(entry, "Xen is started without a kernel for dom0")
     match = KERNEL_NAME.fullmatch(Path(entry.kernel).name)

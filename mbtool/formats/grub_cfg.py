@@ -207,8 +207,12 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 def _filled(text: str, variables: dict[str, str]) -> str:
     """The word with its variables; what a variable adds may be several words (``\\0`` between them)."""
+    room = MAX_WORD
 
     def value(match: re.Match[str]) -> str:
-        return variables.get(match[1] or match[2], "").strip().replace(" ", "\0")
+        nonlocal room
+        found = variables.get(match[1] or match[2], "")[:room].strip().replace(" ", "\0")
+        room -= len(found)
+        return found
 
     return _VARIABLE.sub(value, text)[:MAX_WORD].replace(KEEP, "$")

@@ -197,3 +197,63 @@ def test_command_line(root: Path, tmp_path: Path) -> None:
     assert done.stdout.count("[ENTRY-FILE]") == 2
     (root / "boot" / "grub" / "grub.cfg").unlink()
     assert mbtool("check", root).returncode == 2
+
+
+SYSLINUX = f"""\
+LABEL linux
+  LINUX ../vmlinuz-{RELEASE}
+  INITRD ../initrd.img-{RELEASE}
+  APPEND root=/dev/sda1
+LABEL xen
+  COM32 mboot.c32
+  APPEND ../xen.gz dom0_mem=256M --- ../vmlinuz-{RELEASE} root=/dev/sda1 --- ../initrd.img-{RELEASE}
+LABEL image
+  LINUX memdisk
+  INITRD floppy.img
+LABEL local
+  LOCALBOOT 0
+"""
+LIMINE = f"""\
+/Linux
+protocol: linux
+path: boot():/vmlinuz-{RELEASE}
+module_path: boot():/initrd.img-{RELEASE}
+/Xen
+protocol: multiboot2
+path: boot():/xen.gz
+cmdline: placeholder dom0_mem=256M
+module_path: boot():/vmlinuz-{RELEASE}
+module_string: placeholder ro
+module_path: boot():/initrd.img-{RELEASE}
+/Elsewhere
+protocol: linux
+path: boot(7):/vmlinuz
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "titles"),
+    [
+        ("syslinux/syslinux.cfg", SYSLINUX, ["linux", "xen", "image"]),
+        ("limine/limine.conf", LIMINE, ["Linux", "Xen", "Elsewhere"]),
+    ],
+)
+def test_other_loaders(root: Path, name: str, text: str, titles: list[str]) -> None:
+    (root / "boot" / "grub" / "grub.cfg").unlink()
+    path = root / "boot" / name
+    path.parent.mkdir()
+    (path.parent / "memdisk").write_bytes(vmlinuz())
+    (path.parent / "floppy.img").write_bytes(bytes(512))
+    path.write_text(text)
+    found = checked(root)
+    assert list(found) == [*titles, str(root)]
+    assert all(ids(problems) == set() for problems in found.values()), found
+    path.write_text(text.replace(f"vmlinuz-{RELEASE}", "vmlinuz-gone"))
+    assert {"ENTRY-FILE", "ENTRY-NONE-FOR-KERNEL"} == {
+        id_ for found in checked(root).values() for id_ in ids(found)
+    }
+    path.write_text(text.replace("256M", "2M"))
+    assert "DOM0-MEM" in ids(checked(root)[titles[1]])
+    if "placeholder" in text:
+        path.write_text(text.replace("placeholder ", ""))
+        assert "ENTRY-FIRST-WORD" in ids(checked(root)["Xen"])
