@@ -13,6 +13,7 @@ from mbtool.check.image import Image
 from mbtool.check.linux import KERNEL_NAME
 from mbtool.check.report import Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
+from mbtool.check.space import space_left
 from mbtool.check.trees import FolderTree, volumes
 from mbtool.errors import InputError
 from mbtool.formats import grub_cfg
@@ -77,7 +78,8 @@ def _check(system: System, limits: Limits, asked: dict[str, Any]) -> Checked:
         told = {**asked, "firmware": Firmware.UEFI}
         with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
             yield config.name, check_set(boot)
-    yield system.name, [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
+    together = [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
+    yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
 
 
 def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str, Any]) -> list[Problem]:

@@ -15,14 +15,16 @@ from typing import Protocol
 
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import fat, gpt, mbr
-from mbtool.formats.fat_files import File, files
+from mbtool.formats.fat_files import File, Files, Table
 from mbtool.formats.partition_tables import read
 from mbtool.formats.runs import joined
 from mbtool.record import record
-from mbtool.source import Source, open_file
+from mbtool.source import MIB, Source, open_file
 
 MAX_LINKS = 40
 """Symbolic links on the way to one file, as Linux follows them."""
+MAX_TABLE = 64 * MIB
+"""Bytes of a file allocation table that is counted through."""
 
 
 @record
@@ -56,6 +58,9 @@ class Tree(Protocol):
     def names(self, folder: str) -> list[str]:
         """What lies directly in a folder, sorted; nothing when there is no such folder."""
 
+    def free(self, folder: str) -> int | None:
+        """Bytes that may still be written in a folder; None when that is not known."""
+
 
 def parts(path: str) -> list[str]:
     """The names that a path is made of."""
@@ -80,6 +85,14 @@ class FolderTree:
     def names(self, folder: str) -> list[str]:
         real = self._real(folder, any_case=False)
         return _listed(real) if real is not None else []
+
+    def free(self, folder: str) -> int | None:
+        real = self._real(folder, any_case=False)
+        try:
+            status = os.statvfs(real) if real is not None else None
+        except OSError:
+            return None
+        return status.f_bavail * status.f_frsize if status else None
 
     def _real(self, path: str, any_case: bool) -> Path | None:
         """Where a path leads; None when it leads nowhere."""
@@ -120,9 +133,10 @@ class FatTree:
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._source = source
+        self._table = Table(source, fat.open_volume(source))
         self._files: dict[str, File] = {}
         self._names: dict[str, list[str]] = {}
-        for file in files(source, fat.open_volume(source)):
+        for file in Files(source, self._table):
             folder, _, name = file.path.lower().rpartition("/")
             self._names.setdefault(folder, []).append(file.path.rpartition("/")[2])
             if not file.directory:
@@ -137,6 +151,10 @@ class FatTree:
 
     def names(self, folder: str) -> list[str]:
         return sorted(self._names.get("".join(f"/{part}" for part in parts(folder)).lower(), []))
+
+    def free(self, folder: str) -> int | None:
+        volume = self._table.volume
+        return self._table.free() * volume.cluster_size if volume.fat_size <= MAX_TABLE else None
 
 
 def volumes(disk: Source) -> Iterator[FatTree]:

@@ -90,6 +90,11 @@ class Table:
         index = cluster % PAGE
         return page[index] & 0x0FFFFFFF if index < len(page) else 0
 
+    def free(self) -> int:
+        """Clusters that are free: the whole table is read."""
+        pages = (self.page(number) for number in range(-(-self.volume.entries // PAGE)))
+        return sum(page.count(0) for page in pages) - self.page(0)[:2].count(0)
+
     def chain(self, first: int, size: int | None) -> tuple[tuple[Run, ...], int, str]:
         """Runs and number of clusters of a chain and what is wrong with it.
 

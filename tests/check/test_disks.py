@@ -181,3 +181,27 @@ def test_entries_for_another_system_are_no_false_alarm(esp: Path) -> None:
     other = next(problems for name, problems in found.items() if "sdb1" in name)
     assert [problem.id for problem in other] == ["ENTRY-ELSEWHERE"]
     assert all(ids(problems) == set() for problems in found.values())
+
+
+def test_room_for_the_next_kernel(tool: Tool, esp: Path) -> None:
+    """mdir counts what is free; the kernels and initrds here take a known part of it."""
+    image = fat(tool, esp, 16)
+    assert all("SPACE-LEFT" not in ids(problems) for _, problems in told(image))
+    with open_file(image) as source:
+        (tree,) = volumes(source)
+        free = tree.free("")
+    said = subprocess.run([tool("mdir"), "-i", image, "::/"], check=True, capture_output=True, text=True).stdout
+    assert free == int("".join(said.splitlines()[-2].split("bytes free")[0].split()).replace(",", ""))
+    needed = (esp / f"vmlinuz-{RELEASE}").stat().st_size + (esp / f"initrd.img-{RELEASE}").stat().st_size
+    for left, wanted in ((needed + 8192, False), (needed - 1, True)):
+        full = image.with_name("full.img")
+        shutil.copy(image, full)
+        (esp.parent / "filler").write_bytes(bytes(free - left))
+        subprocess.run([tool("mcopy"), "-i", full, esp.parent / "filler", "::/"], check=True, capture_output=True)
+        assert any("SPACE-LEFT" in ids(problems) for _, problems in told(full)) == wanted
+
+
+def test_room_in_a_directory(esp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "SPACE-LEFT" not in ids(dict(check_system(esp, Limits()))[str(esp)])
+    monkeypatch.setattr(FolderTree, "free", lambda tree, folder: 1000)
+    assert "SPACE-LEFT" in ids(dict(check_system(esp, Limits()))[str(esp)])
