@@ -17,7 +17,10 @@ from mbtool.model import Severity
 from mbtool.record import record
 from mbtool.source import Limits
 
-SUBJECTS = ("multiboot", "linux", "efi", "xen", "dom0", "initrd", "command_lines", "xen_cfg", "secure_boot")
+SUBJECTS = (
+    *("multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd", "command_lines", "xen_cfg"),
+    "secure_boot",
+)
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 UNREADABLE = "UNREADABLE"
 LIMIT = "LIMIT"

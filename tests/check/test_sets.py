@@ -16,7 +16,7 @@ from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.microcode_intel import IntelUpdate, build_intel
 from mbtool.plan.xen_options import Mode
 from tests.check.elf_edit import ehdr
-from tests.check.sets import LOADER, TOP_2G, XEN, alone, ids, initrd, packed, problems, vmlinux, vmlinuz
+from tests.check.sets import LOADER, RELEASE, TOP_2G, XEN, alone, ids, initrd, packed, problems, vmlinux, vmlinuz
 from tests.formats.test_initrd import zstd
 from tests.oracle.made_kernel import HYPERCALL_PAGE, INIT_P2M, VIRT_BASE, XEN_VERSION
 
@@ -216,3 +216,29 @@ def test_names_that_lie(tmp_path: Path) -> None:
     found = problems(tmp_path, {"kernel": kernel, "initrd": image})
     assert ids(found) == {"LINUX-NAME", "INITRD-NAME", "INITRD-MODULES"}
     assert one(found, "LINUX-NAME").evidence.found == "6.1.0-test"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (None, set()),
+        (b"", set()),
+        (b"CONFIG_XEN_PV=y\nCONFIG_XEN_DOM0=y\n", set()),
+        (b"CONFIG_XEN_PV=y\n# CONFIG_XEN_DOM0 is not set\n", {"LINUX-NO-DOM0"}),
+        (b"CONFIG_64BIT=y\n", {"LINUX-NO-DOM0"}),
+    ],
+)
+def test_the_configuration_beside_a_kernel(tmp_path: Path, config: bytes | None, expected: set[str]) -> None:
+    if config is not None:
+        (tmp_path / f"config-{RELEASE}").write_bytes(config)
+    words = {"dom0_mem": "256M"}
+    assert ids(problems(tmp_path, GOOD, **words)) == expected
+    assert ids(problems(tmp_path, {"kernel": GOOD["kernel"]})) == set()  # not under Xen
+
+
+@pytest.mark.real
+def test_debians_cloud_kernel_is_no_dom0(xen_gz: Path, vmlinuz: Path, vmlinuz_cloud: Path, tmp_path: Path) -> None:
+    """Booted as PV it says ``ACPI: Interpreter disabled.``, and nothing on hvc0 (tests/prove/test_verdict.py)."""
+    files = {"xen": xen_gz, "kernel": vmlinuz_cloud}
+    assert ids(problems(tmp_path, files, dom0_mem="512M")) == {"LINUX-NO-DOM0"}
+    assert ids(problems(tmp_path, {**files, "kernel": vmlinuz}, dom0_mem="512M")) == set()

@@ -51,7 +51,7 @@ NO_DOM0 = (
         "(XEN) Hardware Dom0 halted: halting machine\r\n"
     )
 )
-"""Debian's cloud kernel, which is no dom0."""
+"""Debian's cloud kernel has no dom0 support: what it and its init say on hvc0 goes nowhere, and then it halts."""
 
 
 def test_a_kernel_that_gives_up_at_once_has_not_powered_off():
