@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,6 @@ from mbtool.errors import InputError
 
 if TYPE_CHECKING:
     from mbtool.build.dom0_files import Built
-    from mbtool.model import Finding
 
 
 def build_dom0(
@@ -116,11 +116,14 @@ def build_dom0(
 
 
 def _show(built: Built, output: Path, *, xen: bool) -> None:
+    from mbtool.render.style import Style
+    from mbtool.render.text import finding_lines
+
     print("\n".join(built.lines))
     for words in built.planned.assumptions:
         print(f"assumed: {words}")
-    for finding in built.planned.plan.findings:
-        print(f"{finding.severity}: {finding.message}{_found(finding)}")
+    for line in finding_lines(built.planned.plan.findings, Style.of(sys.stdout)):
+        print(line)
     if built.disk is not None:
         print(f"disk.img boots on {' and '.join(built.disk.firmware)}; Xen is told: {built.disk.xen_cmdline}")
         for note in built.disk.notes:
@@ -128,10 +131,3 @@ def _show(built: Built, output: Path, *, xen: bool) -> None:
     elif not xen:
         print("no disk.img: that needs --xen")
     print(f"{output}: {', '.join(file.name for file in built.files)}")
-
-
-def _found(finding: Finding) -> str:
-    words = [f"expected {finding.expected}"] if finding.expected else []
-    words += [f"found {finding.found}"] if finding.found else []
-    words += [finding.remedy] if finding.remedy else []
-    return f"; {', '.join(words)}" if words else ""
