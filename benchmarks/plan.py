@@ -14,11 +14,11 @@ from functools import partial
 
 from mbtool.build.kernel import open_kernel
 from mbtool.formats import xen_dom_parms
+from mbtool.formats.xen_versions import NEWEST
 from mbtool.plan import arrangement, linux_boot, machines, protocols, pv_dom0
 from mbtool.plan.linux_kernel import HEAD_READ
 from mbtool.plan.modules import ModuleFile
 from mbtool.plan.protocols import Protocol
-from mbtool.plan.xen_versions import NEWEST
 from mbtool.source import MIB, Budget, BytesSource, open_file
 from tests.conftest import ROOT
 from tests.debian import unpacked
@@ -62,7 +62,7 @@ def _plans() -> Iterator[tuple[str, Callable[[], object]]]:
         vmlinux = BytesSource(elf.read(0, elf.size), "vmlinux")
 
     def dom0() -> object:
-        parms = xen_dom_parms.derive(vmlinux, version=NEWEST.release)
+        parms = xen_dom_parms.derive(vmlinux, version=NEWEST)
         plan = pv_dom0.plan(parms, initrd_len=initrd.size, nr_pages=1 << 19, cmdline=b"x", version=NEWEST)
         return arrangement.lines(plan), pv_dom0.start_info_page(plan)
 

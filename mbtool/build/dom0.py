@@ -158,7 +158,7 @@ def kernel_parms(source: Source, budget: Budget, xen: Hypervisor, *, hvm: bool =
 def parms_of(kernel: Kernel, xen: Hypervisor, *, hvm: bool = False) -> DomParms:
     """The same of a kernel that is unpacked."""
     elf = kernel.elf
-    parms = xen_dom_parms.derive(elf, hvm=hvm, version=xen.version.release, pv32=xen.pv32)
+    parms = xen_dom_parms.derive(elf, hvm=hvm, version=xen.version, pv32=xen.pv32)
     require_segments(parms, elf)
     return parms
 

@@ -22,8 +22,6 @@ from mbtool.source import open_file
 if TYPE_CHECKING:
     from mbtool.build.dom0_pvh import PlannedPvh
 
-EFI_KEEPS_NAME = (4, 19)
-"""Since then Xen does not take the kernel's file name off again (xen/arch/x86/setup.c, ``cmdline_cook``)."""
 SERIAL = "console=com1,vga com1=115200"
 
 
@@ -93,6 +91,6 @@ def _other_version(asked: Request, planned: Planned | PlannedPvh) -> Iterator[st
 
 def _named(planned: Planned | PlannedPvh) -> Iterator[str]:
     """A note where Xen's own EFI loader counts as one that prepends no name, and prepends it all the same."""
-    if planned.plan.version.release >= EFI_KEEPS_NAME:
+    if planned.plan.version.efi_keeps_name:
         name = planned.plan.version
         yield f"UEFI: Xen {name} puts the kernel's file name before dom0's command line, which is not planned for"

@@ -23,12 +23,12 @@ from mbtool.build.dom0 import (
 )
 from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import InputError, RefusedError
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan import cmdline, dom0_mem, machines, pvh_dom0, pvh_host_log, pvh_lines, pvh_machine, xen_options
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.plan.pvh_machine import PvhHost
 from mbtool.plan.pvh_versions import rules
 from mbtool.plan.xen_options import Mode
-from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.render.json import finding_json, hex_json, node_json, range_json
 from mbtool.source import MIB, Budget, Source

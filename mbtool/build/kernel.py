@@ -16,9 +16,9 @@ from mbtool.errors import FormatError, MbtoolError, RefusedError
 from mbtool.formats import compression
 from mbtool.formats.elf_file import parse_elf
 from mbtool.formats.xen_dom_parms import attempt_derive
+from mbtool.formats.xen_versions import TABLE, XenVersion
 from mbtool.model import Field
 from mbtool.plan.memory import up
-from mbtool.plan.xen_versions import TABLE, XenVersion
 from mbtool.record import record
 from mbtool.source import Budget, Source
 
@@ -62,7 +62,7 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
     stream = compression.open_stream(payload, budget)
     elf = _Remembering(stream)
     with suppress(MbtoolError):  # whatever is wrong with it, damage to the stream comes first
-        attempt_derive(parse_elf(elf), hvm=False, version=version.release, size=None)
+        attempt_derive(parse_elf(elf), hvm=False, version=version, size=None)
     stream.forget(sys.maxsize)
     stream.drain()
     if stream.damage is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mbtool.errors import InputError
-from mbtool.plan import xen_versions
-from mbtool.plan.xen_versions import XenVersion
+from mbtool.formats import xen_versions
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.source import Limits, Source
 

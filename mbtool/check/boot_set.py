@@ -14,9 +14,10 @@ from mbtool.check.image import Image
 from mbtool.check.named_files import XenConfig
 from mbtool.check.trees import TreeFile
 from mbtool.errors import MbtoolError
-from mbtool.plan import cmdline, xen_options, xen_versions
+from mbtool.formats import xen_versions
+from mbtool.formats.xen_versions import XenVersion
+from mbtool.plan import cmdline, xen_options
 from mbtool.plan.xen_options import Mode
-from mbtool.plan.xen_versions import XenVersion
 from mbtool.source import Limits, open_file
 
 

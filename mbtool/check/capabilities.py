@@ -339,15 +339,15 @@ def xen_dom0_pvh(seen: Seen) -> str:
 def _dom0(seen: Seen, *, hvm: bool) -> str:
     """What Xen's builder says of the kernel, before memory plays a part."""
     from mbtool.build.kernel import open_kernel
-    from mbtool.formats import xen_dom_parms
+    from mbtool.formats import xen_dom_parms, xen_versions
     from mbtool.formats.elf_file import parse_elf
-    from mbtool.plan import pvh, xen_versions
+    from mbtool.plan import pvh
 
     version = xen_versions.parse(seen.loader.version)
     try:
         kernel = parse_elf(open_kernel(seen.image.source, Budget(seen.image.limits), version).elf)
         try:
-            xen_dom_parms.derive(kernel.source, kernel, hvm=hvm, version=version.release)
+            xen_dom_parms.derive(kernel.source, kernel, hvm=hvm, version=version)
         except RefusedError as error:
             note = hvm and pvh.entry_point(kernel) is None
             return "no PVH entry point (PHYS32_ENTRY note)" if note else error.problem

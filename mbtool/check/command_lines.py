@@ -12,10 +12,10 @@ from importlib.resources import files
 from mbtool.check.boot_set import BootSet
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import InputError
+from mbtool.formats.xen_versions import NEWEST, XenVersion
 from mbtool.model import Severity
 from mbtool.plan import cmdline, xen_options
 from mbtool.plan.xen_options import Mode
-from mbtool.plan.xen_versions import NEWEST, XenVersion
 
 XEN, DOM0 = "Xen's command line", "the kernel's command line"
 PLACEHOLDER = "placeholder"

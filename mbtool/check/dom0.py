@@ -126,7 +126,7 @@ def _pvh(boot: BootSet, kernel: Image, nr_pages: int) -> None:
 
     elf = parse_elf(open_kernel(kernel.source, Budget(boot.limits), boot.version).elf)
     try:
-        parms = xen_dom_parms.derive(elf.source, elf, hvm=True, version=boot.version.release)
+        parms = xen_dom_parms.derive(elf.source, elf, hvm=True, version=boot.version)
     except RefusedError as error:
         if pvh.entry_point(elf) is None:  # without the note Xen takes e_entry, and may stumble over that first
             raise NoPvhEntryError(error.problem, source=error.source) from error

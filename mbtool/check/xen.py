@@ -9,8 +9,8 @@ from mbtool.check.image import Image
 from mbtool.check.multiboot import EFI_AMD64_ENTRY, EFI_BOOT_SERVICES, headers, tag_types
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
+from mbtool.formats import xen_versions
 from mbtool.model import Node, Severity
-from mbtool.plan import xen_versions
 from mbtool.plan.xen_options import Mode
 
 

@@ -15,7 +15,7 @@ from mbtool.errors import RefusedError
 from mbtool.formats.dom_parms import DomParms, LoadSegment
 from mbtool.formats.elf_file import ElfFile, parse_elf
 from mbtool.formats.elf_headers import PT_LOAD, SHT_STRTAB, SHT_SYMTAB
-from mbtool.formats.xen_guest_values import MASK64, GuestValues, Version, read_values, xen_sections
+from mbtool.formats.xen_guest_values import MASK64, GuestValues, read_values, xen_sections
 from mbtool.formats.xen_refusals import (
     address_refusal,
     dom0_refusal,
@@ -24,6 +24,7 @@ from mbtool.formats.xen_refusals import (
     note_refusal,
     table_refusal,
 )
+from mbtool.formats.xen_versions import NEWEST, XenVersion
 from mbtool.record import record
 from mbtool.source import Source
 
@@ -33,7 +34,7 @@ def derive(
     elf: ElfFile | None = None,
     *,
     hvm: bool = False,
-    version: Version = (4, 17),
+    version: XenVersion = NEWEST,
     pv32: bool = True,
 ) -> DomParms:
     """What Xen ``version`` derives from a dom0 kernel, PV or (``hvm``) PVH; unpacks a stream to its end.
@@ -41,9 +42,8 @@ def derive(
     ``pv32``: Xen was built with CONFIG_PV32, as is usual.
 
     Raises RefusedError with Xen's message when it would not build dom0 from it, FormatError for no ELF file. What
-    depends on the layout (HYPERCALL_PAGE, overlap with Xen's range) is left to the planner. Differences:
-    4.14 and 4.15 know nothing of ``hvm`` here, 4.18 lets PVH have PADDR_OFFSET without VIRT_BASE, 4.19 reads
-    PHYS32_RELOC, 4.22 asks for the dom0 feature in PVH too.
+    depends on the layout (HYPERCALL_PAGE, overlap with Xen's range) is left to the planner. Where releases differ
+    is in the table of ``xen_versions``.
     """
     attempt = attempt_derive(elf or parse_elf(source), hvm=hvm, version=version, size=source.size)
     parms = attempt.parms
@@ -67,9 +67,9 @@ class Attempt:
     refusal: RefusedError | None
 
 
-def attempt_derive(elf: ElfFile, *, hvm: bool, version: Version, size: int | None) -> Attempt:
+def attempt_derive(elf: ElfFile, *, hvm: bool, version: XenVersion, size: int | None) -> Attempt:
     """The derivation without dom0's own checks; ``size`` is the file's, None skips the checks that need it."""
-    told = hvm and version >= (4, 16)  # before, libelf did not know what it was parsing for
+    told = hvm and version.notes_know_pvh  # before, libelf did not know what it was parsing for
     values = GuestValues()
     refusal = table_refusal(elf, size) or read_values(elf, values, told, version)
     parms = _calculate(elf, values, told)

@@ -14,9 +14,9 @@ from mbtool.formats.elf_file import ElfFile
 from mbtool.formats.elf_headers import PT_NOTE, SHT_NOTE, Shdr
 from mbtool.formats.elf_notes import Area, Note
 from mbtool.formats.xen_notes import XenNote, feature_bits, number, numbers
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.source import Source
 
-Version = tuple[int, int]
 MASK64 = (1 << 64) - 1
 MASK32 = (1 << 32) - 1
 BUFFER = 15
@@ -54,7 +54,7 @@ class GuestValues:
     loader: str = ""
 
 
-def read_values(elf: ElfFile, values: GuestValues, told: bool, version: Version) -> RefusedError | None:
+def read_values(elf: ElfFile, values: GuestValues, told: bool, version: XenVersion) -> RefusedError | None:
     """elf_xen_parse: program headers first, sections only when those held no Xen note, the old string last."""
     for areas in (_note_segments, _note_sections):
         where = areas(elf)
@@ -106,7 +106,7 @@ def note_string(source: Source, note: Note) -> str | None:
     return head.decode("latin-1") if end else None
 
 
-def _apply(source: Source, note: Note, values: GuestValues, version: Version) -> str | None:
+def _apply(source: Source, note: Note, values: GuestValues, version: XenVersion) -> str | None:
     """elf_xen_parse_note: put one note's value in its place. Returns the unknown feature that it requires."""
     value = number(note.desc) if len(note.desc) == note.header.n_descsz else 0
     match note.type:
@@ -129,7 +129,7 @@ def _apply(source: Source, note: Note, values: GuestValues, version: Version) ->
             values.f_supported |= _words(note)[0]
         case XenNote.PHYS32_ENTRY:
             values.phys_entry = None if value & MASK32 == MASK32 else value & MASK32
-        case XenNote.PHYS32_RELOC if version >= (4, 19):
+        case XenNote.PHYS32_RELOC if version.phys32_reloc:
             _apply_reloc(note, values)
         case _:
             return _apply_string(source, note, values)
@@ -224,11 +224,10 @@ def _address(value: int) -> int | None:
     return None if value == MASK64 else value
 
 
-def _refused_feature(feature: str, version: Version) -> RefusedError:
+def _refused_feature(feature: str, version: XenVersion) -> RefusedError:
     """Xen says nothing here but that it failed."""
-    domain = "d0" if version >= (4, 21) else "domain 0"
     return RefusedError(
-        f"Could not construct {domain}",
+        version.unconstructed,
         field="FEATURES",
         expected="required features that Xen knows",
         found=repr(feature),

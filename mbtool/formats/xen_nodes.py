@@ -26,11 +26,9 @@ from mbtool.formats.xen_notes import (
     numbers,
 )
 from mbtool.formats.xen_refusals import dom0_refusal, hole_refusal, mode_refusal
+from mbtool.formats.xen_versions import NEWEST
 from mbtool.model import Field, Finding, Hex, Node, Severity, Value
 from mbtool.source import Source
-
-NEWEST = (4, 22)
-"""The Xen whose rules decide what is shown."""
 
 NO_LIST = "it does not list what it supports"
 

@@ -9,8 +9,9 @@ from mbtool.errors import RefusedError
 from mbtool.formats.dom_parms import DomParms, PaeMode
 from mbtool.formats.elf_file import ElfFile
 from mbtool.formats.elf_headers import EM_386, EM_ARM, EM_X86_64
-from mbtool.formats.xen_guest_values import MASK64, GuestValues, Version
+from mbtool.formats.xen_guest_values import MASK64, GuestValues
 from mbtool.formats.xen_notes import FEAT_DOM0
+from mbtool.formats.xen_versions import NEWEST, XenVersion
 
 COMPAT_VIRT_START = 0xF5800000
 """Highest start of Xen's range in a 32-bit domain (__HYPERVISOR_COMPAT_VIRT_START)."""
@@ -34,7 +35,7 @@ def table_refusal(elf: ElfFile, size: int | None) -> RefusedError | None:
 
 
 def note_refusal(
-    elf: ElfFile, values: GuestValues, parms: DomParms, *, hvm: bool, version: Version
+    elf: ElfFile, values: GuestValues, parms: DomParms, *, hvm: bool, version: XenVersion
 ) -> RefusedError | None:
     """elf_xen_note_check: is it made for Xen at all?"""
     if not values.noted and not values.guest:
@@ -43,7 +44,7 @@ def note_refusal(
         return RefusedError("ERROR: Not a Xen-ELF image: No ELF notes or '__xen_guest' section found")
     if elf.header.e_machine == EM_ARM:
         return None
-    if parms.phys_entry is not None and (hvm or version < (4, 16)):
+    if parms.phys_entry is not None and (hvm or not version.notes_know_pvh):
         return None
     if not parms.loader.startswith("generic") and not parms.guest_os.startswith("linux"):
         return RefusedError(
@@ -55,9 +56,9 @@ def note_refusal(
     return None
 
 
-def address_refusal(values: GuestValues, parms: DomParms, *, hvm: bool, version: Version) -> RefusedError | None:
+def address_refusal(values: GuestValues, parms: DomParms, *, hvm: bool, version: XenVersion) -> RefusedError | None:
     """The checks of elf_xen_addr_calc_check."""
-    lenient = hvm and version >= (4, 18)
+    lenient = hvm and version.pvh_offset_alone
     if values.elf_paddr_offset is not None and values.virt_base is None and not lenient:
         return RefusedError("ERROR: ELF_PADDR_OFFSET set, VIRT_BASE unset")
     kernel = f"kernel {parms.virt_kstart:#x}-{parms.virt_kend:#x}"
@@ -81,13 +82,13 @@ def address_refusal(values: GuestValues, parms: DomParms, *, hvm: bool, version:
 
 
 def mode_refusal(
-    parms: DomParms, *, hvm: bool = False, version: Version = (4, 17), pv32: bool = True
+    parms: DomParms, *, hvm: bool = False, version: XenVersion = NEWEST, pv32: bool = True
 ) -> RefusedError | None:
     """Why Xen cannot run this kernel in the mode asked for; ``pv32``: it was built with CONFIG_PV32."""
     if hvm:
         missing = parms.phys_entry is None
         return RefusedError("Unable to find XEN_ELFNOTE_PHYS32_ENTRY address") if missing else None
-    if parms.elf_class == 32 and not pv32 and version >= (4, 16):
+    if parms.elf_class == 32 and not pv32 and version.pv32_missed:
         return RefusedError("Found 32-bit PV kernel, but CONFIG_PV32 missing")
     if (parms.elf_class, parms.machine) == (64, EM_X86_64):
         return None
@@ -100,9 +101,9 @@ def mode_refusal(
     )
 
 
-def dom0_refusal(parms: DomParms, *, hvm: bool = False, version: Version = (4, 17)) -> RefusedError | None:
+def dom0_refusal(parms: DomParms, *, hvm: bool = False, version: XenVersion = NEWEST) -> RefusedError | None:
     """Why the kernel may not be dom0: it lists what it supports, and dom0 is not in the list."""
-    if hvm and version < (4, 22):
+    if hvm and not version.pvh_says_dom0:
         return None
     if not parms.has_supported_features_note or parms.f_supported >> FEAT_DOM0 & 1:
         return None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from mbtool.errors import InputError
 from mbtool.formats.pv_start_info import MAX_GUEST_CMDLINE
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan import xen_options
-from mbtool.plan.xen_versions import XenVersion
 
 
 def cook(string: bytes, *, named: bool) -> bytes:

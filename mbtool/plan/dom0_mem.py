@@ -13,8 +13,8 @@ from dataclasses import field, replace
 
 from mbtool.errors import InputError
 from mbtool.formats.dom_parms import DomParms
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan.memory import PAGE_SHIFT, TOP, up
-from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 
 LONG_MAX = (1 << 63) - 1

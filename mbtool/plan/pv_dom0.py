@@ -13,6 +13,7 @@ from mbtool.errors import InputError, RefusedError
 from mbtool.formats import pv_start_info, vga_console
 from mbtool.formats.dom_parms import DomParms, PaeMode
 from mbtool.formats.pv_start_info import SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PM_SHIFT, SIF_PRIVILEGED, StartInfo
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.model import Finding, Severity
 from mbtool.plan.cmdline import guest_cmdline
 from mbtool.plan.machine import Machine, misplaced, place
@@ -21,7 +22,6 @@ from mbtool.plan.p2m_map import P2mMap
 from mbtool.plan.pv_limits import MAX_PAGES, place_p2m, refuse_kernel, refuse_load, refuse_space, too_small
 from mbtool.plan.pv_space import Space, lay_out, pages_needed
 from mbtool.plan.pv_width import Width, width_of
-from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 
 XENFEAT_SUPERVISOR_MODE_KERNEL = 3

@@ -18,6 +18,7 @@ from mbtool.formats import hvm_start_info
 from mbtool.formats.dom_parms import DomParms
 from mbtool.formats.hvm_start_info import HvmStartInfo, MemmapPointer, ModlistEntry
 from mbtool.formats.pv_start_info import SIF_INITDOMAIN, SIF_PRIVILEGED
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.model import Finding, Node, Severity
 from mbtool.plan import pvh_acpi, pvh_machine
 from mbtool.plan.e820 import E820Entry
@@ -28,7 +29,6 @@ from mbtool.plan.pvh_machine import XEN_MAX_VCPUS, PvhHost
 from mbtool.plan.pvh_map import RESERVED, GuestMap
 from mbtool.plan.pvh_region import Region, lay_out, module_string, size_looked_for
 from mbtool.plan.pvh_versions import PvhRules, rules
-from mbtool.plan.xen_versions import XenVersion
 from mbtool.record import record
 from mbtool.source import BytesSource
 

@@ -49,11 +49,6 @@ def _append(entries: list[E820Entry], new: E820Entry) -> None:
         entries.append(new)
 
 
-def ram_pages(host: E820Map) -> int:
-    """Pages of RAM that dom0 could have at most; Xen itself keeps some."""
-    return sum(len(_whole_pages(entry.range)) for entry in sanitized(host) if entry.type == RAM)
-
-
 def _whole_pages(span: Range) -> range:
     """Numbers of the pages that lie wholly inside."""
     return range(up(span.start) >> PAGE_SHIFT, down(span.end) >> PAGE_SHIFT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mbtool.plan.xen_versions import XenVersion
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.record import record
 
 _ALWAYS = frozenset(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from enum import StrEnum
 
-from mbtool.plan.xen_versions import PM_CX, PM_PX, XenVersion
+from mbtool.formats.xen_versions import PM_CX, PM_PX, XenVersion
 
 MAX_PARAM_SIZE = 128
 ACPI_PARAM_SIZE = 10

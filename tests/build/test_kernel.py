@@ -11,7 +11,7 @@ import pytest
 
 from mbtool.build.kernel import open_kernel
 from mbtool.errors import FormatError, LimitError, MbtoolError, RefusedError
-from mbtool.plan import xen_versions
+from mbtool.formats import xen_versions
 from mbtool.source import Budget, BytesSource, Limits
 from tests.oracle.made_kernel import VIRT_BASE, kernel
 

@@ -6,7 +6,7 @@ import pytest
 
 from mbtool.build.xen_image import Hypervisor, hypervisor
 from mbtool.errors import InputError, MbtoolError, UnsupportedError
-from mbtool.plan.xen_versions import NEWEST
+from mbtool.formats.xen_versions import NEWEST
 from mbtool.source import BytesSource, Limits, open_file
 from tests.oracle.recording import DATA
 

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbtool.errors import MbtoolError, RefusedError
+from mbtool.formats import xen_versions
 from mbtool.formats.dom_parms import DomParms, PaeMode
 from mbtool.formats.elf_build import build_elf
 from mbtool.formats.elf_headers import EHDR, PT_LOAD, PT_NOTE, SHT_NOTE, SHT_STRTAB, SHT_SYMTAB, Ehdr, Phdr, Shdr
 from mbtool.formats.elf_notes import build_notes
 from mbtool.formats.xen_dom_parms import derive
 from mbtool.formats.xen_notes import XenNote
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.model import Node
 from mbtool.source import BytesSource
 from tests.formats.linux_notes import LINUX_6_1
@@ -47,8 +49,12 @@ def kernel(notes: dict[XenNote, bytes], *, elf_class: int = 64, entry: int = STA
     return build_elf([(load, b"code"), (Phdr(p_type=PT_NOTE), data)], elf_class=elf_class, entry=entry)
 
 
+def xen(version: tuple[int, int]) -> XenVersion:
+    return xen_versions.parse("{}.{}".format(*version))
+
+
 def of(data: bytes, *, hvm: bool = False, version: tuple[int, int] = (4, 17)) -> DomParms:
-    return derive(BytesSource(data), hvm=hvm, version=version)
+    return derive(BytesSource(data), hvm=hvm, version=xen(version))
 
 
 # --- recorded boots of real Xen
@@ -309,9 +315,9 @@ def test_note_segment_at_offset_0_is_ignored():
 # --- refusals, with Xen's words
 
 
-def refusal(data: bytes, **how: object) -> str:
+def refusal(data: bytes, *, hvm: bool = False, version: tuple[int, int] = (4, 17), pv32: bool = True) -> str:
     with pytest.raises(RefusedError) as info:
-        derive(BytesSource(data, "vmlinux"), **how)  # type: ignore[arg-type]
+        derive(BytesSource(data, "vmlinux"), hvm=hvm, version=xen(version), pv32=pv32)
     assert info.value.source == "vmlinux"
     return info.value.problem
 

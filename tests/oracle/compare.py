@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 
 from mbtool.formats.dom_parms import DomParms
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan import arrangement, p2m, page_tables, pv_dom0
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan
-from mbtool.plan.xen_versions import XenVersion
 from tests.oracle.recording import Recording
 
 XEN_SLOTS = range(256, 272)

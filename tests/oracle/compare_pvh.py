@@ -9,10 +9,10 @@ from __future__ import annotations
 import zlib
 
 from mbtool.formats.dom_parms import DomParms
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan import e820_text, pvh_acpi, pvh_dom0, pvh_host_log, pvh_lines, xen_options
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.plan.pvh_machine import PvhHost
-from mbtool.plan.xen_versions import XenVersion
 from tests.oracle.record_pvh import PvhRecording
 
 REGISTERS = {"rip": "eip", "rbx": "ebx", "rflags": "eflags"}

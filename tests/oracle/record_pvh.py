@@ -29,9 +29,8 @@ from mbtool.build.kernel import open_kernel
 from mbtool.disk import boot_set
 from mbtool.disk.boot_set import BootSet
 from mbtool.disk.image import plan_disk, write_disk
-from mbtool.formats import xen_dom_parms
+from mbtool.formats import xen_dom_parms, xen_versions
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import xen_versions
 from mbtool.prove.qemu import drive_arguments, uefi_firmware
 from mbtool.source import Budget, open_file
 from tests.oracle.gdb import Gdb
@@ -119,7 +118,7 @@ def pvh_parms(kernel: Path, version: str) -> DomParms:
     row = xen_versions.parse(version)
     with open_file(kernel) as source:
         elf = open_kernel(source, Budget(), row).elf
-        return xen_dom_parms.derive(elf, hvm=True, version=row.release)
+        return xen_dom_parms.derive(elf, hvm=True, version=row)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from functools import cache
 import pytest
 
 from mbtool.errors import RefusedError
-from mbtool.formats import xen_dom_parms
+from mbtool.formats import xen_dom_parms, xen_versions
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import pv_dom0, xen_versions
+from mbtool.plan import pv_dom0
 from mbtool.source import BytesSource
 from tests.oracle import synthetic
 from tests.oracle.compare import differences, plan_for
@@ -39,7 +39,7 @@ def skeleton(name: str) -> bytes:
 
 
 def parms(name: str, version: str) -> DomParms:
-    return xen_dom_parms.derive(BytesSource(skeleton(name)), version=xen_versions.parse(version).release)
+    return xen_dom_parms.derive(BytesSource(skeleton(name)), version=xen_versions.parse(version))
 
 
 @pytest.mark.parametrize(("name", "kernel", "nr_pages", "initrd_len", "cmdline"), GOLDEN)
@@ -87,7 +87,7 @@ def test_recording_of_a_kernel_made_to_order(name: str, kernel: str, nr_pages: i
     image = {**synthetic.CASES, **synthetic.CASES_32}[kernel].image
     plan = plan_for(
         recording,
-        xen_dom_parms.derive(BytesSource(image), version=version.release),
+        xen_dom_parms.derive(BytesSource(image), version=version),
         version,
         initrd_len=recording.about["initrd_size"],
         nr_pages=nr_pages,

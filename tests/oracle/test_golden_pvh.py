@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mbtool.errors import RefusedError
-from mbtool.formats import xen_dom_parms
-from mbtool.plan import cmdline, dom0_mem, xen_options, xen_versions
+from mbtool.formats import xen_dom_parms, xen_versions
+from mbtool.plan import cmdline, dom0_mem, xen_options
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.source import BytesSource
 from tests.conftest import ROOT
@@ -46,7 +46,7 @@ def planned(name: str, recording: PvhRecording) -> PvhPlan:
         dom0_args = f"{recording.about['kernel']} {dom0_args}"
     return plan_for(
         recording,
-        xen_dom_parms.derive(BytesSource(kernel(name)), hvm=True, version=version.release),
+        xen_dom_parms.derive(BytesSource(kernel(name)), hvm=True, version=version),
         version,
         initrd_len=recording.about["initrd_size"],
         nr_pages=dom0_mem.compute_nr_pages(mem, dom0_mem.LONG_MAX),

@@ -10,9 +10,9 @@ import pytest
 
 from mbtool.build.kernel import open_kernel
 from mbtool.errors import RefusedError
-from mbtool.formats import xen_dom_parms
+from mbtool.formats import xen_dom_parms, xen_versions
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options, xen_versions
+from mbtool.plan import cmdline, dom0_mem, pv_dom0, xen_options
 from mbtool.source import Budget, open_file
 from tests.oracle import synthetic
 from tests.oracle.compare import differences, plan_for
@@ -27,7 +27,7 @@ ODD = 1031109
 
 def parms_of(kernel: Path) -> DomParms:
     with open_file(kernel) as source:
-        return xen_dom_parms.derive(open_kernel(source, Budget(), XEN_4_17).elf, version=XEN_4_17.release)
+        return xen_dom_parms.derive(open_kernel(source, Budget(), XEN_4_17).elf, version=XEN_4_17)
 
 
 def compare(boot: Boot) -> list[str]:

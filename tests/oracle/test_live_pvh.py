@@ -12,7 +12,8 @@ import pytest
 
 from mbtool.build.kernel import open_kernel
 from mbtool.errors import RefusedError
-from mbtool.plan import cmdline, dom0_mem, xen_options, xen_versions
+from mbtool.formats import xen_versions
+from mbtool.plan import cmdline, dom0_mem, xen_options
 from mbtool.plan.pvh_dom0 import PvhPlan
 from mbtool.source import Budget, open_file
 from tests.oracle import synthetic

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mbtool.formats import xen_versions
 from mbtool.formats.dom_parms import DomParms, LoadSegment
-from mbtool.plan import xen_versions
 from mbtool.plan.machine import Machine
 from mbtool.plan.pv_dom0 import Plan, plan
 

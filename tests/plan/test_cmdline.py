@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mbtool.errors import InputError
+from mbtool.formats.xen_versions import TABLE, parse
 from mbtool.plan import xen_options
 from mbtool.plan.cmdline import cook, dom0_cmdline, guest_cmdline
-from mbtool.plan.xen_versions import TABLE, parse
 
 V14, V17, V22 = parse("4.14"), parse("4.17"), parse("4.22")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mbtool.errors import InputError
-from mbtool.plan import xen_versions
+from mbtool.formats import xen_versions
 from mbtool.plan.dom0_mem import LONG_MAX, Amount, Dom0Mem, Paging, clip, compute_nr_pages, paging, parse, size
 from tests.plan.kernels import MIB, TOP_2G, kernel
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 
 from mbtool.errors import InputError
-from mbtool.plan import dom0_mem, xen_versions
+from mbtool.formats import xen_versions
+from mbtool.plan import dom0_mem
 from mbtool.plan.dom0_mem import parse
 from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES, Dom0Pages, decide, exactly
 from mbtool.plan.host import Host

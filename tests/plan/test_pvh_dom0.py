@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbtool.errors import InputError, MbtoolError, RefusedError
-from mbtool.formats import acpi, hvm_start_info
+from mbtool.formats import acpi, hvm_start_info, xen_versions
 from mbtool.formats.dom_parms import DomParms, LoadSegment
-from mbtool.plan import machines, pvh_dom0, pvh_machine, pvh_place, pvh_versions, xen_versions
+from mbtool.plan import machines, pvh_dom0, pvh_machine, pvh_place, pvh_versions
 from mbtool.plan.e820 import E820Entry, E820Map
 from mbtool.plan.memory import PAGE, Range, overlapping
 from mbtool.plan.pvh_dom0 import PvhPlan

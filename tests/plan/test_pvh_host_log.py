@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbtool.errors import InputError, MbtoolError
+from mbtool.formats import xen_versions
 from mbtool.formats.acpi import InterruptOverride, IoApic, NmiSource
-from mbtool.plan import e820_text, pvh_dom0, pvh_machine, xen_versions
+from mbtool.plan import e820_text, pvh_dom0, pvh_machine
 from mbtool.plan.e820 import E820Entry, E820Map
 from mbtool.plan.memory import Range
 from mbtool.plan.pvh_host_log import LoggedHost, parse

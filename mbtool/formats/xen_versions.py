@@ -1,6 +1,6 @@
-"""Where Xen versions differ: one row per release, one column per difference that matters to a plan.
+"""Where Xen versions differ: every difference that matters to dom0's kernel and plan, and when it came.
 
-Read from Xen's release tags 4.14.0 to 4.22.0; the columns name the file that changed.
+Read from Xen's release tags 4.14.0 to 4.22.0; each names the file that changed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ class XenVersion:
     efi_keeps_name: bool
     """The EFI loader's file name stays at the head of dom0's command line (setup.c)."""
     notes_know_pvh: bool
-    """Notes are read for PVH apart from PV: virt_base and paddr_offset count as 0 (libelf-dominfo.c)."""
+    """Notes are read for PVH apart from PV: virt_base and paddr_offset count as 0 (libelf-dominfo.c). Before, a
+    kernel with a PHYS32_ENTRY note was asked for nothing else, as PV neither."""
+    pv32_missed: bool
+    """Says of any 32-bit kernel that CONFIG_PV32 is missing, where it is (pv/dom0_build.c)."""
+    pvh_offset_alone: bool
+    """A PVH kernel may have PADDR_OFFSET without VIRT_BASE (libelf-dominfo.c)."""
+    pvh_says_dom0: bool
+    """A PVH kernel that lists what it supports must list dom0, as a PV one (hvm/dom0_build.c); the releases'
+    first, see mbtool/plan/pvh_versions.py for point releases."""
     exact_paging: bool
     """Sets aside for dom0's shadow page tables or HAP what they need, PV included (dom0_build.c)."""
     phys32_reloc: bool
@@ -64,25 +72,30 @@ class XenVersion:
         return self.release <= NEWEST.release
 
 
-_DOM0 = "Could not construct domain 0"
-_D0 = "Could not construct d0"
+def _release(minor: int) -> XenVersion:
+    """4.``minor``: a line for each difference, with the release that it came with."""
+    return XenVersion(
+        (4, minor),
+        codecs=CODECS_4_15 if minor >= 15 else CODECS_4_14,
+        pae_for_64bit=minor < 18,
+        every_line=minor < 16,
+        pm_bits=PM_CX if minor >= 21 else PM_CX | PM_PX,
+        cmdline_limit=None if minor >= 21 else 1024,
+        cmdline_always=minor >= 21,
+        acpi_as_given=minor < 15,
+        efi_keeps_name=minor >= 19,
+        notes_know_pvh=minor >= 16,
+        pv32_missed=minor >= 16,
+        pvh_offset_alone=minor >= 18,
+        pvh_says_dom0=minor >= 22,
+        exact_paging=minor >= 17,
+        phys32_reloc=minor >= 19,
+        unconstructed="Could not construct d0" if minor >= 21 else "Could not construct domain 0",
+    )
 
-# fmt: off
-_CX_PX = PM_CX | PM_PX
-TABLE = (
-    #           release  codecs       PAE    lines  PM       limit always acpi   efi    pvh    paging reloc  end
-    XenVersion((4, 14), CODECS_4_14, True,  True,  _CX_PX, 1024, False, True,  False, False, False, False, _DOM0),
-    XenVersion((4, 15), CODECS_4_15, True,  True,  _CX_PX, 1024, False, False, False, False, False, False, _DOM0),
-    XenVersion((4, 16), CODECS_4_15, True,  False, _CX_PX, 1024, False, False, False, True,  False, False, _DOM0),
-    XenVersion((4, 17), CODECS_4_15, True,  False, _CX_PX, 1024, False, False, False, True,  True,  False, _DOM0),
-    XenVersion((4, 18), CODECS_4_15, False, False, _CX_PX, 1024, False, False, False, True,  True,  False, _DOM0),
-    XenVersion((4, 19), CODECS_4_15, False, False, _CX_PX, 1024, False, False, True,  True,  True,  True,  _DOM0),
-    XenVersion((4, 20), CODECS_4_15, False, False, _CX_PX, 1024, False, False, True,  True,  True,  True,  _DOM0),
-    XenVersion((4, 21), CODECS_4_15, False, False, PM_CX,  None, True,  False, True,  True,  True,  True,  _D0),
-    XenVersion((4, 22), CODECS_4_15, False, False, PM_CX,  None, True,  False, True,  True,  True,  True,  _D0),
-)
-# fmt: on
 
+TABLE = tuple(_release(minor) for minor in range(14, 23))
+"""4.14 to 4.22."""
 OLDEST, NEWEST = TABLE[0], TABLE[-1]
 
 

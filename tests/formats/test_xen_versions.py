@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mbtool.errors import InputError, UnsupportedError
-from mbtool.plan import xen_versions
-from mbtool.plan.xen_versions import NEWEST, OLDEST, TABLE, parse
+from mbtool.formats import xen_versions
+from mbtool.formats.xen_versions import NEWEST, OLDEST, TABLE, parse
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,17 @@ def test_differences() -> None:
     assert {
         column: since(column)
         for column in ("codecs", "acpi_as_given", "every_line", "notes_know_pvh", "pae_for_64bit", "efi_keeps_name",
-                       "exact_paging", "phys32_reloc", "pm_bits", "cmdline_limit", "cmdline_always",
+                       "exact_paging", "phys32_reloc", "pv32_missed", "pvh_offset_alone",
+                       "pvh_says_dom0", "pm_bits", "cmdline_limit", "cmdline_always",
                        "unconstructed")
     } == {
         "codecs": "4.15",
         "acpi_as_given": "4.15",
         "every_line": "4.16",
         "notes_know_pvh": "4.16",
+        "pv32_missed": "4.16",
         "exact_paging": "4.17",
+        "pvh_offset_alone": "4.18",
         "pae_for_64bit": "4.18",
         "efi_keeps_name": "4.19",
         "phys32_reloc": "4.19",
@@ -80,5 +83,6 @@ def test_differences() -> None:
         "cmdline_limit": "4.21",
         "cmdline_always": "4.21",
         "unconstructed": "4.21",
+        "pvh_says_dom0": "4.22",
     }  # fmt: skip
     assert xen_versions.CODECS_4_14 | {"zstd"} == xen_versions.CODECS_4_15
