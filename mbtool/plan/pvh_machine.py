@@ -69,7 +69,7 @@ def q35(memory: int) -> PvhHost:
     """A QEMU q35 machine with ``memory`` MiB and an AMD IOMMU, as Xen sees it."""
     if not 64 <= memory <= LARGEST:
         raise InputError(
-            "a machine with so much memory is not known",
+            "no machine with this much memory is known",
             expected=f"64 to {LARGEST} MiB",
             found=f"{memory} MiB",
             remedy="describe it with --e820",

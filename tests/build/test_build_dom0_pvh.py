@@ -148,7 +148,7 @@ def test_vcpus(tmp_path: Path, words: str, vcpus: int) -> None:
     [
         ({"xen_cmdline": "dom0=pv"}, InputError, "dom0=pv, and a PVH dom0"),
         ({"alloc_base": 0x3000_0000}, InputError, "--alloc-base"),
-        ({"host_mem": 1 << 42}, InputError, "so much memory is not known"),
+        ({"host_mem": 1 << 42}, InputError, "this much memory is known"),
         ({"dom0_mem": "50%"}, InputError, "depends on the host"),
         ({"e820": "qemu-q35:512M", "nr_pages": 1 << 18}, InputError, "less memory"),
         ({"e820": "no such thing"}, InputError, "no machine that is known"),
