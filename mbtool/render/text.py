@@ -112,10 +112,9 @@ def finding_lines(findings: Sequence[Finding], style: Style) -> Iterator[str]:
             text = f"{finding.field}: {text}"
         if finding.offset is not None:
             text += f" at {finding.offset:#x}"
-        if finding.expected:
-            text += f"; expected {finding.expected}"
-        if finding.found:
-            text += f", found {finding.found}"
+        words = {"expected": finding.expected, "found": finding.found}
+        if any(words.values()):
+            text += f"; {', '.join(f'{name} {value}' for name, value in words.items() if value)}"
         if finding.remedy:
             text += f" ({finding.remedy})"
         yield f"{paint[finding.severity](str(finding.severity) + ':')} {printable(text)} [{finding.id}]"
