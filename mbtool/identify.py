@@ -69,6 +69,8 @@ FORMATS = (
     Format("disk", "disk", partition_table),
     Format("zimage", "zimage", magic(b"\x55\xaa", at=0x1FE)),
     Format("microcode", "microcode", magic(b"DMA\0", b"\x01\0\0\0")),
+    Format("pv-start-info", "pv_start_info", magic(b"xen-")),
+    Format("hvm-start-info", "hvm_start_info", magic(b"\x78\xc5\x6e\x33")),
     Format("multiboot", "multiboot", anything),
 )
 """In the order in which they are tried: a bzImage with an EFI stub is also a PE file."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbtool import identify
 from mbtool.errors import FormatError, MbtoolError
 from mbtool.formats import pv_start_info, vga_console
 from mbtool.formats.pv_start_info import START_INFO_32, START_INFO_64, StartInfo
@@ -110,6 +111,11 @@ def test_pae_page() -> None:
     tail = PAE_PAGE[80 + 1024 - 40 : 80 + 1024] + struct.pack("<QQ", 0x100D, 0)  # what Xen's 64-bit form leaves
     assert page == PAE_PAGE + tail + vga_console.TEXT_80X25 + bytes(4096 - 1208)
     assert [child.offset for child in pv_start_info.inspect(BytesSource(page)).children] == [1168]
+
+
+@pytest.mark.parametrize("page", [RECORDED, PAE_PAGE.ljust(4096, b"\0")])
+def test_a_dumped_page_is_known_for_what_it_is(page: bytes) -> None:
+    assert identify.inspect(BytesSource(page)) == pv_start_info.inspect(BytesSource(page))
 
 
 def test_domu_console_is_not_taken_for_dom0s() -> None:
