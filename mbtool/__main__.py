@@ -14,6 +14,7 @@ GC_THRESHOLD = 50_000
 def main() -> None:
     """Exit codes: 0 fine, 1 findings or a failed proof, 2 unusable input or usage, 130 interrupted."""
     gc.set_threshold(GC_THRESHOLD)
+    _open_standard_files()
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what the terminal's encoding does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     from mbtool.errors import MbtoolError
@@ -27,6 +28,14 @@ def main() -> None:
             raise
         print(f"mbtool: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # files have errors of their own: this is what is printed
+        if os.environ.get("MBTOOL_DEBUG"):
+            raise
+        from mbtool.cli.app import print_no_more
+
+        print_no_more()
+        print(f"mbtool: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("mbtool: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -35,6 +44,14 @@ def main() -> None:
         # uncollected, its library reports as leaked.
         if "lief" not in sys.modules:
             gc.freeze()
+
+
+def _open_standard_files() -> None:
+    """A program may be started without them: what it opens or starts must not take their place."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # becomes the lowest number that is free: this one
+            setattr(sys, name, open(fd, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -63,10 +63,14 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt:
             print("mbtool: interrupted", file=sys.stderr)
             sys.exit(130)
-        except BrokenPipeError:
-            # That is the reader's right. Keep the interpreter from complaining once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # that is the reader's right
+            print_no_more()
             sys.exit(141)
+
+
+def print_no_more() -> None:
+    """What cannot be printed shall not be tried again at exit, which would be one more complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def group(name: str, verbs: Mapping[str, str], text: str) -> typer.Typer:

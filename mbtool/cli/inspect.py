@@ -38,7 +38,7 @@ def inspect(
     Examples:
       mbtool inspect /boot/xen.gz
       mbtool inspect --fields /boot/vmlinuz
-      mbtool inspect --json /boot/vmlinuz | jq '.images[0].root.fields.kernel_version.value'
+      mbtool inspect --json /boot/vmlinuz | jq '.images[0].root.fields.kernel_version_string.value'
       mbtool inspect --recursive /boot
       zcat xen.gz | mbtool inspect -
     """

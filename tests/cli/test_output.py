@@ -10,6 +10,24 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.parametrize("verb", ["--help", "explain", "inspect FILE", "inspect --json FILE", "check FILE"])
+def test_what_cannot_be_printed_is_one_clear_line(samples: Path, verb: str) -> None:
+    command = [sys.executable, "-m", "mbtool", *verb.replace("FILE", str(samples / "initrd/initrd.img")).split()]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (2, b"mbtool: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_started_without_standard_files(samples: Path, tmp_path: Path, closed: str) -> None:
+    """What is written does not become standard output, to which others may print."""
+    command = f"{sys.executable} -m mbtool build-disk --kernel {samples}/multiboot1/multiboot1.elf -o {tmp_path}/a"
+    done = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.toml"]
+    assert (tmp_path / "a").stat().st_size > 1 << 20
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 @pytest.mark.parametrize("name", [b"k\xc3\xa9rnel.elf", b"kernel\xff.elf"])
 @pytest.mark.parametrize("verb", [["inspect"], ["plan", "multiboot", "--kernel"]])
