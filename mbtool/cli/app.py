@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Any, Literal
 
 import typer
@@ -47,7 +48,7 @@ class Verbs(TyperGroup):
         if not isinstance(verb, typer.Typer):
             function = verb
             verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=_MARKUP)
-            verb.command(cmd_name)(function)
+            verb.command(cmd_name, help=_flowing(function.__doc__ or ""))(function)
         return typer.main.get_command(verb)
 
     def invoke(self, ctx: Any) -> Any:
@@ -73,13 +74,22 @@ def print_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _flowing(text: str) -> str:
+    """A help text with each paragraph in one line, but for those set line by line (click's ``\\b``).
+
+    rich would keep the source's line ends.
+    """
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(part if part.startswith("\b") else " ".join(part.split()) for part in paragraphs)
+
+
 def group(name: str, verbs: Mapping[str, str], text: str) -> typer.Typer:
     """A verb that has verbs of its own, by the module of each; ``text`` is its help."""
     kind = type("Verbs", (Verbs,), {"verbs": verbs})
     made = typer.Typer(
         cls=kind,
         name=name,
-        help=text,
+        help=_flowing(text),
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

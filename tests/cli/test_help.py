@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
 from mbtool.cli.app import VERBS
 from tests.cli.run import mbtool
+from tests.conftest import ROOT
 
 PLANS = ("plan dom0", "plan linux", "plan multiboot")
 PRINTERS = ("plan", "schema")
@@ -35,6 +39,25 @@ def test_every_verb_is_told_in_a_line() -> None:
         commands = text.partition("Commands:\n")[2].splitlines()
         assert len(commands) > 2
         assert all(line.endswith(".") and not line.endswith("...") for line in commands)
+
+
+def test_paragraphs_flow_on_a_terminal() -> None:
+    """rich would end lines of the help where the source does."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "mbtool", "decode", "--help"]
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm", "PYTHONPATH": str(ROOT)}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen(command, stdout=theirs, env=environment):
+        os.close(theirs)
+        text = b""
+        with suppress(OSError):  # how a terminal says that nobody is there any more
+            while piece := os.read(ours, 65536):
+                text += piece
+    os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
+    assert any("╭─ Options" in line for line in lines)
+    assert any("0 sound, 1 something is wrong with it, 2" in line for line in lines)
+    assert any(line.strip() == "mbtool decode boot_params zero-page.bin --fields" for line in lines)
 
 
 @pytest.mark.parametrize("verb", ["inspect", "plan dom0"])
