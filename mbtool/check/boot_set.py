@@ -15,6 +15,7 @@ from mbtool.check.named_files import XenConfig
 from mbtool.check.trees import TreeFile
 from mbtool.errors import MbtoolError
 from mbtool.formats import xen_versions
+from mbtool.formats.sbat_level import SbatLevel
 from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan import cmdline, xen_options
 from mbtool.plan.xen_options import Mode
@@ -33,7 +34,8 @@ class BootSet:
     """Absent parts are None. ``dom0_mem``: as after ``dom0_mem=``; it is one more option of Xen's.
 
     ``xen_cfg``: the configuration of Xen's EFI loader. ``require``: names of kernel modules that
-    the initrd must hold. ``secure_boot``: the firmware verifies what it starts.
+    the initrd must hold. ``secure_boot``: the firmware verifies what it starts. ``sbat_level``: what shim
+    still starts then.
     """
 
     xen: Image | None = None
@@ -47,6 +49,7 @@ class BootSet:
     firmware: Firmware | None = None
     require: tuple[str, ...] = ()
     secure_boot: bool = False
+    sbat_level: SbatLevel | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property

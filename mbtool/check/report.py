@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.catalogue import Words, catalogue
 from mbtool.check.image import Image
+from mbtool.check.revocation import revoked
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.check.trees import TreeFile
 from mbtool.errors import LimitError, MbtoolError
@@ -19,7 +21,7 @@ from mbtool.source import Limits
 
 SUBJECTS = (
     *("multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd", "command_lines", "xen_cfg"),
-    "secure_boot",
+    *("secure_boot", "revocation"),
 )
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 UNREADABLE = "UNREADABLE"
@@ -55,6 +57,24 @@ def check_image(image: Image) -> list[Problem]:
     for id_, rule in IMAGE_RULES.items():
         found += _applied(id_, rule(image))
     return _ordered(found)
+
+
+def check_asked(image: Image, asked: Mapping[str, Any]) -> list[Problem]:
+    """As ``check_image``, and what is ``asked`` of sets (as in BootSet), of the image as a set of its own.
+
+    Of disks, and whatever else no loader starts, the programs in them are compared with the SBAT level.
+    """
+    found = check_image(image)
+    kind = image.content.kind
+    if kind in ("cpio", "initrd"):
+        boot = BootSet(initrd=image, limits=image.limits, **asked)
+    elif kind in ("bzimage", "elf", "pe"):
+        xen = image.find("xen-hypervisor") is not None
+        boot = BootSet(image if xen else None, None if xen else image, limits=image.limits, **asked)
+    else:
+        level = asked.get("sbat_level")
+        return _ordered([*found, *_applied("SBAT-REVOKED", revoked(image, level) if level else ())])
+    return _ordered([*found, *_together(boot)])
 
 
 def check_set(boot: BootSet) -> list[Problem]:

@@ -66,6 +66,14 @@ def check(
     secure_boot: Annotated[
         bool, typer.Option("--secure-boot", help="Secure Boot is on: what must be signed is.")
     ] = False,
+    sbat_level: Annotated[
+        str | None,
+        typer.Option(
+            "--sbat-level",
+            metavar="LEVEL",
+            help="What shim still starts: a date (2025051000), latest, or a file with the content of SbatLevel.",
+        ),
+    ] = None,
     require: Annotated[
         list[str] | None,
         typer.Option("--require", metavar="MODULE", help="A module the initrd must hold (repeat)."),
@@ -121,9 +129,11 @@ def check(
       mbtool check --recursive --json --jobs 8 images/ > findings.ndjson
       mbtool check --xen xen.gz --kernel vmlinuz --initrd initrd.img --dom0-mem 512M
       mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
+      mbtool check --secure-boot --sbat-level latest grubx64.efi disk.img
       mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json
     """
     from mbtool.check import policy as policies
+    from mbtool.check import revocation
     from mbtool.check.boot_set import Firmware
     from mbtool.cli.check_report import Output, conduct
     from mbtool.model import Severity
@@ -139,6 +149,7 @@ def check(
         "firmware": Firmware(firmware.value) if firmware else None,
         "require": tuple(require or ()),
         "secure_boot": secure_boot,
+        "sbat_level": revocation.level(sbat_level) if sbat_level else None,
     }
     output = Output(sys.stdout, json, sarif, junit, force, lines=recursive)
     limits = Limits(max_output * MIB, max_ratio)
