@@ -126,7 +126,8 @@ def _write(plan: DiskPlan, boot: BootSet, fd: int, output: Path, progress: Progr
         write_disk(plan, fd, progress)
         return
     disk_format.program()  # refuse before the work
-    with tempfile.TemporaryDirectory(prefix=".mbtool-", dir=output.parent) as work:
+    # Killed while qemu-img works, the directory is left: it is called as all unfinished outputs are.
+    with tempfile.TemporaryDirectory(prefix=f".{output.name[:200]}.", suffix=".tmp", dir=output.parent) as work:
         raw, target = Path(work) / f"{output.name}.raw", Path(work) / output.name
         with raw.open("x+b") as file:
             write_disk(plan, file.fileno(), progress)

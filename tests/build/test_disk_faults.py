@@ -141,6 +141,18 @@ def test_killed_at_any_moment(command: list[str], older: Path) -> None:
     assert len(digests) > 3
 
 
+def test_killed_while_another_program_writes(command: list[str], older: Path, tool) -> None:
+    """What is left of a disk for hypervisors tells by its name what it was to be."""
+    tool("qemu-img")
+    with subprocess.Popen([*command, "--format", "qcow2", "-o", str(older)], stdout=subprocess.DEVNULL) as process:
+        while not (left := set(names(older.parent)) - {"disk.img"}) and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+    assert left
+    assert all(name.startswith(".disk.img.") and name.endswith(".tmp") for name in left), left
+    assert process.returncode == 0 or older.read_bytes() == b"older image"
+
+
 def test_a_set_killed_at_any_moment(samples: Path, tmp_path: Path) -> None:
     """What build-dom0 writes is there whole at every moment: the older set or the new one."""
     out = tmp_path / "dom0"
