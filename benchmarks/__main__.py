@@ -1,8 +1,8 @@
 """``python -m benchmarks [GROUP …]``: mbtool beside its peers on Debian's images, as ratios; plans by themselves.
 
-Groups: plan, inspect, disk, boot, pagetables; all without an argument. Needs the real images (``make real``), the
-programs of ``tests/system-packages``, and 5 GiB of room for temporary files; virt-firmware's pe-inspect is compared
-when it is installed (``pip install virt-firmware``). Exit status 1 when a target is missed.
+Groups: plan, inspect, check, disk, boot, pagetables; all without an argument. Needs the real images (``make
+real``), the programs of ``tests/system-packages``, and 5 GiB of room for temporary files; pe-inspect is compared
+where virt-firmware is installed (``pip install virt-firmware``). Exit status 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import boot, disk, inspect, pagetables, plan
+from benchmarks import boot, check, disk, inspect, pagetables, plan
 from benchmarks.compare import run
 from mbtool.source import MIB
 
-GROUPS = {"inspect": inspect.inspect, "disk": disk.disk, "boot": boot.boot, "pagetables": pagetables.pagetables}
+GROUPS = {
+    "inspect": inspect.inspect,
+    "check": check.check,
+    "disk": disk.disk,
+    "boot": boot.boot,
+    "pagetables": pagetables.pagetables,
+}
 NAMES = ("plan", *GROUPS)
 
 
