@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from mbtool.check.qemu_elf import QemuElf
 
 RELOCATABLE = 10
-EM_X86_64 = 62
+EM_386, EM_X86_64 = 3, 62
+EFI_I386_ENTRY = 8
 ET_EXEC, ET_DYN = 2, 3
 EFI_APPLICATION = 10
 PE_X86_64 = 0x8664
@@ -251,6 +252,41 @@ def executable(seen: Seen) -> str:
     if seen.content.kind != "elf" or header is None or addressed(header):
         return ""
     return "" if seen.content.get("e_type") in (ET_EXEC, ET_DYN) else "this ELF file is not of the right type"
+
+
+@predicate("grub-elf")
+def grub_elf(seen: Seen) -> str:
+    """If it is an ELF file that is loaded as one: what GRUB's loader asks of its header and section headers."""
+    content, header = seen.content, seen.header(1 if seen.loader.mode == "multiboot" else 2)
+    if content.kind != "elf" or header is None or addressed(header) or seen.source is None:
+        return ""
+    from mbtool.formats.elf_file import parse_elf
+
+    ehdr = parse_elf(seen.source).header
+    if ehdr.e_machine != (EM_386 if ehdr.ei_class == 1 else EM_X86_64) or ehdr.e_version != 1:
+        return "invalid arch-dependent ELF magic: e_machine does not go with the class, or e_version is not 1"
+    end = ehdr.e_shoff + ehdr.e_shnum * ehdr.e_shentsize
+    if ehdr.e_shnum and (not ehdr.e_shentsize or end > seen.source.size):
+        return "the section headers are not in the file"
+    return ""
+
+
+@predicate("grub-video-mode")
+def grub_video_mode(seen: Seen) -> str:
+    header = seen.header(1)
+    mode = None if header is None else header.get("mode_type")
+    return f"unsupported graphical mode type {mode}" if isinstance(mode, int) and mode > 1 else ""
+
+
+@predicate("grub-tags")
+def grub_tags(seen: Seen) -> str:
+    """It knows no 32-bit EFI entry, and no tag may be unknown that is not optional."""
+    header = seen.header(2)
+    for tag in header.children if header else ():
+        flags = tag.get("flags")
+        if tag.get("type") == EFI_I386_ENTRY and isinstance(flags, int) and not flags & 1:
+            return f"unsupported tag: {EFI_I386_ENTRY:#x}"
+    return ""
 
 
 @predicate("elf64")

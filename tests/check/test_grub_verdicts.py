@@ -20,6 +20,7 @@ from mbtool.check.report import check_image
 from mbtool.errors import UnknownFormatError
 from mbtool.source import BytesSource
 from tests import grub
+from tests.check.elf_edit import ehdr, phdr
 from tests.check.sets import XEN, vmlinuz
 from tests.conftest import ROOT
 from tests.formats.linux_images import kernel as bzimage
@@ -74,6 +75,7 @@ def phdrs_at_end(data: bytes) -> bytes:
     return changed(data + table, 28, len(data).to_bytes(4, "little"))
 
 
+PAST = 0x100000
 AT1, AT2 = MB1.index(MAGIC1), MB2.index(MAGIC2)
 XEN_ELF = gzip.decompress((XEN / "xen-4.18.0.gz").read_bytes())
 
@@ -115,7 +117,43 @@ CASES: dict[str, tuple[str, bytes, str]] = {
     "mb2-past-limit": ("multiboot2", bytes(32768) + flat2(), "no multiboot header found"),
     "xen": ("multiboot2", XEN_ELF, ""),
     "xen-gz": ("multiboot2", gzip.compress(XEN_ELF), ""),
+    "mb1-e-version": ("multiboot", ehdr(MB1, "e_version", 0), "invalid arch-dependent ELF magic"),
+    "mb1-e-machine": ("multiboot", ehdr(MB1, "e_machine", 62), "invalid arch-dependent ELF magic"),
+    "mb1-elf64": ("multiboot", ehdr(MB1, "ei_class", 2), "invalid arch-dependent ELF magic"),
+    "mb1-ei-data": ("multiboot", ehdr(MB1, "ei_data", 2), "invalid arch-independent ELF magic"),
+    "mb1-dyn": ("multiboot", ehdr(MB1, "e_type", 3), ""),
+    "mb1-e-phnum": ("multiboot", ehdr(MB1, "e_phnum", 0), "entry point isn't in a segment"),
+    "mb1-e-shoff": ("multiboot", ehdr(MB1, "e_shoff", PAST), "attempt to seek outside of the file"),
+    "mb1-e-shentsize": ("multiboot", ehdr(MB1, "e_shentsize", 0), "error: "),
+    "mb1-e-shnum": ("multiboot", ehdr(MB1, "e_shnum", 0), ""),
+    "mb1-p-offset": ("multiboot", phdr(MB1, 0, "p_offset", PAST), "attempt to seek outside of the file"),
+    "mb1-p-filesz": ("multiboot", phdr(MB1, 0, "p_filesz", 0x10000), "premature end of file"),
+    "mb1-p-vaddr": ("multiboot", phdr(MB1, 0, "p_vaddr", 0), "entry point isn't in a segment"),
+    "mb1-p-paddr": ("multiboot", phdr(MB1, 0, "p_paddr", 0x200000), ""),
+    "mb1-cut": ("multiboot", MB1[:-100], "premature end of file"),
+    "mb1-video": ("multiboot", changed(MB1, AT1, header1(7)), "unsupported graphical mode type"),
+    "mb1-no-flags": ("multiboot", changed(MB1, AT1, header1(0)), ""),
+    "mb2-e-machine": ("multiboot2", ehdr(MB2, "e_machine", 62), "invalid arch-dependent ELF magic"),
+    "mb2-e-shoff": ("multiboot2", ehdr(MB2, "e_shoff", PAST), "attempt to seek outside of the file"),
+    "mb2-e-entry": ("multiboot2", ehdr(MB2, "e_entry", 0), "entry point isn't in a segment"),
+    "mb2-length": ("multiboot2", changed(MB2, AT2 + 8, b"\0"), "no multiboot header found"),
+    "mb2-efi32": ("multiboot2", flat2(tag(8, struct.pack("<I", 0x100000))), "unsupported tag: 0x8"),
+    "mb2-efi64": ("multiboot2", flat2(tag(9, struct.pack("<I", 0x100000))), ""),
+    "mb2-relocatable": (
+        "multiboot2",
+        flat2(tag(10, struct.pack("<IIII", 0x100000, 0x100010, 0x1000, 0))),
+        "invalid min/max address and/or load size",
+    ),
+    "mb2-console": (
+        "multiboot2",
+        flat2(tag(4, struct.pack("<I", 1))),
+        "OS requires a console but none is available",
+    ),
     "linux": ("linux", vmlinuz(), ""),
+    "linux-2-02": ("linux", bzimage(0x202, payload=bytes(4096)), "version too old for 32-bit boot"),
+    "linux-2-03": ("linux", bzimage(0x203, payload=bytes(4096)), ""),
+    "linux-setup-sects": ("linux", vmlinuz(setup_sects=64), "attempt to seek outside of the file"),
+    "linux-jump": ("linux", vmlinuz(jump=0), ""),
     "linux-mb1": ("linux", MB1, "invalid magic number"),
     "linux-old": ("linux", bzimage(0x201, payload=bytes(4096)), "version too old for 32-bit boot"),
     "linux-low": ("linux", bzimage(payload=bytes(4096), loadflags=0), "zImage doesn't support 32-bit boot"),
