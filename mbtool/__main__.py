@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 
 GC_THRESHOLD = 50_000
@@ -12,9 +13,12 @@ GC_THRESHOLD = 50_000
 
 
 def main() -> None:
-    """Exit codes: 0 fine, 1 findings or a failed proof, 2 unusable input or usage, 130 interrupted."""
+    """Exit codes: 0 fine, 1 findings or a failed proof, 2 unusable input or usage, 128 + N ended by signal N."""
     gc.set_threshold(GC_THRESHOLD)
     _open_standard_files()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what the terminal's encoding does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     from mbtool.errors import MbtoolError
@@ -44,6 +48,11 @@ def main() -> None:
         # uncollected, its library reports as leaked.
         if "lief" not in sys.modules:
             gc.freeze()
+
+
+def _end(number: int, frame: object) -> None:
+    """Asked to end: as after Ctrl-C, what is unfinished goes, logs are kept, QEMU ends, too."""
+    sys.exit(128 + number)
 
 
 def _open_standard_files() -> None:

@@ -80,15 +80,12 @@ def prove(
       mbtool prove --firmware both --expect 'login:' dom0/disk.img
       mbtool prove --timeout 300 --log console.txt --junit boot.xml dom0/
     """
-    import signal
-    import sys
     from dataclasses import replace
 
     from mbtool.cli.prove_report import Reports, conduct
     from mbtool.prove.qemu import Firmware, Machine, kvm_works
     from mbtool.prove.target import target as what
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: end QEMU, keep the log, clean up
     wanted = what(target, tuple(expect or ()))
     accel_name = ("kvm" if kvm_works() else "tcg") if accel is Accel.AUTO else accel.value
     bus_name = bus.value if bus else "cdrom" if wanted.cdrom else "ahci"

@@ -107,7 +107,9 @@ def too_small(message: str, parms: DomParms, initrd_len: int, nr_pages: int, mac
         return RefusedError(f"{message}, and no amount would do: {error.problem}", found=error.found)
     mib = (least * PAGE + (1 << 20) - 1) >> 20
     block = (PAGE << lay_out(parms, initrd_len, least).order) >> 20
-    initrd = f", the initrd {up(initrd_len) / (1 << 20):.1f} MiB" if initrd_len else ""
+    room = up(initrd_len)
+    amount = f"{room / (1 << 20):.1f} MiB" if room >= 1 << 20 else f"{room >> 10} KiB"
+    initrd = f", the initrd {amount}" if initrd_len else ""
     return RefusedError(
         f"{message}: kernel, page tables and padding take a block of {block} MiB{initrd}",
         expected=f"at least {mib} MiB",
