@@ -81,7 +81,11 @@ def _multiboot1(dump: Source, at: int, base: int | None) -> Node:
     from mbtool.formats import multiboot1_info
 
     start = base or 0
-    return multiboot1_info.inspect(dump, start, start + at)
+    node = multiboot1_info.inspect(dump, start, start + at)
+    if base is not None:
+        return node
+    remedy = "say --base ADDRESS: where in memory the dump's first byte was"
+    return replace(node, findings=tuple(replace(item, remedy=item.remedy or remedy) for item in node.findings))
 
 
 def _multiboot2(dump: Source, at: int, base: int | None) -> Node:

@@ -67,6 +67,16 @@ def test_multiboot1(tmp_path: Path, loader: str) -> None:
     assert "two words" in mbtool("decode", "multiboot1-info", path, *place).stdout
 
 
+def test_multiboot1_at_an_unknown_place(tmp_path: Path, samples: Path) -> None:
+    """As ``plan multiboot --info`` writes it: its pointers lead nowhere until it is said where it was."""
+    info = tmp_path / "info"
+    kernel = samples / "multiboot1/multiboot1.elf"
+    assert mbtool("plan", "multiboot", "--kernel", kernel, "--cmdline", "one two", "--info", info).returncode == 0
+    done = mbtool("decode", "multiboot1-info", info)
+    assert "cmdline lies outside of the memory at hand at 0x30074 (say --base ADDRESS:" in done.stdout
+    assert "one two" in mbtool("decode", "multiboot1-info", info, "--base", "0x30000").stdout
+
+
 def test_multiboot2(tmp_path: Path) -> None:
     path = tmp_path / "memory"
     base, ebx = memory_of("grub-multiboot2", path)
