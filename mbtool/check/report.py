@@ -20,8 +20,8 @@ from mbtool.record import record
 from mbtool.source import Limits
 
 SUBJECTS = (
-    *("multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd", "command_lines", "xen_cfg"),
-    *("secure_boot", "revocation"),
+    *("multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd", "command_lines", "contradictions"),
+    *("xen_cfg", "secure_boot", "revocation"),
 )
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 UNREADABLE = "UNREADABLE"

@@ -9,7 +9,7 @@ import pytest
 from mbtool.check.command_lines import known_options
 from mbtool.check.report import Problem
 from mbtool.plan.xen_options import Mode
-from tests.check.sets import XEN, ids, problems, vmlinux
+from tests.check.sets import XEN, ids, problems, vmlinux, vmlinuz
 
 
 def found(tmp_path: Path, xen: str, cmdline: str | None = None, *, version: str = "4.18.0") -> list[Problem]:
@@ -82,3 +82,45 @@ def test_long_lines(tmp_path: Path) -> None:
     assert ids(found(tmp_path, "", "x" * 1024)) == {"CMDLINE-CUT"}
     assert found(tmp_path, "cpuid=" + "x" * 121) == []
     assert ids(found(tmp_path, "cpuid=" + "x" * 122)) == {"XEN-OPTION-LONG"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "xen", "cmdline"),
+    [
+        ("DOM0-MEM-ORDER", "dom0_mem=min:2G,max:1G", ""),
+        ("DOM0-MEM-ORDER", "dom0_mem=2G,max:1G", ""),
+        ("DOM0-MEM-ORDER", "dom0_mem=1G,min:2G", ""),
+        ("", "dom0_mem=1G,min:512M,max:2G", ""),
+        ("", "dom0_mem=min:10%,max:1G", ""),
+        ("PVH-WITHOUT-IOMMU", "dom0=pvh iommu=off", ""),
+        ("PVH-WITHOUT-IOMMU", "dom0=pvh iommu=verbose,no", ""),
+        ("PVH-WITHOUT-IOMMU", "dom0=pvh no-iommu", ""),
+        ("", "dom0=pvh iommu=off iommu=on", ""),
+        ("", "dom0=pvh iommu=no-intremap", ""),
+        ("", "dom0=pvh iommu=off dom0-iommu=none", ""),
+        ("", "iommu=off", ""),
+        ("CONSOLE-NOT-CHOSEN", "com1=115200", ""),
+        ("CONSOLE-NOT-CHOSEN", "com2=115200 console=com1,vga", ""),
+        ("", "com1=115200 console=vga gdb=com1", ""),
+        ("", "com1=115200 console=vga,com1", ""),
+        ("", "console=com1", "console=hvc0"),
+        ("CONSOLE-TAKEN", "console=com1", "console=ttyS0,115200"),
+        ("CONSOLE-TAKEN", "console=vga,com2", "console=tty0 console=ttyS1"),
+        ("", "console=com1", "console=ttyS0 console=hvc0"),
+        ("", "console=com1", "console=ttyS1"),
+        ("", "console=vga", "console=ttyS0"),
+        ("SCHED-UNKNOWN", "sched=credit3", ""),
+        ("", "sched=credit", ""),
+    ],
+)
+def test_options_that_contradict_each_other(tmp_path: Path, rule: str, xen: str, cmdline: str) -> None:
+    assert ids(found(tmp_path, xen, cmdline)) - {"DOM0-MEM"} == ({rule} if rule else set())
+
+
+def test_xens_console_without_xen(tmp_path: Path) -> None:
+    def told(cmdline: str) -> set[str]:
+        return {problem.id for problem in problems(tmp_path, {"kernel": vmlinuz()}, cmdline=cmdline)}
+
+    assert "CONSOLE-WITHOUT-XEN" in told("root=/dev/sda1 console=hvc0")
+    assert "CONSOLE-WITHOUT-XEN" not in told("console=tty0 console=hvc0")
+    assert "CONSOLE-WITHOUT-XEN" not in told("quiet")
