@@ -11,7 +11,7 @@
     unpacks = ["gzip"]              # streams around the whole file that it unpacks; left out: see needs
     payloads = ["xz"]               # streams inside a bzImage that it unpacks
     protocol = "2.08"               # the least version of the Linux boot protocol
-    needs = ["multiboot1"]          # names of predicates (mbtool.check.capabilities), all of which must hold
+    needs = ["multiboot1"]          # names of predicates (mbtool.check.needs), all of which must hold
     sources = ["the file and function that decides it"]
 """
 

@@ -1,0 +1,70 @@
+"""Linux kernels, ELF files and EFI programs, whatever loads them."""
+
+from __future__ import annotations
+
+from mbtool.check.needs.seen import Seen, planned, predicate
+
+EFI_APPLICATION = 10
+PE_X86_64 = 0x8664
+
+
+@predicate("bzimage")
+def bzimage(seen: Seen) -> str:
+    content = seen.content
+    if content.kind not in ("bzimage", "zimage"):
+        return f"no Linux kernel image but {content.kind}: HdrS is not at 0x202"
+    version = content.get("version")
+    found = (version >> 8, version & 0xFF) if isinstance(version, int) else (0, 0)
+    if found < seen.loader.protocol:
+        least = seen.loader.protocol
+        return f"boot protocol {found[0]}.{found[1]:02}, at least {least[0]}.{least[1]:02} is needed"
+    return ""
+
+
+@predicate("no-bzimage")
+def no_bzimage(seen: Seen) -> str:
+    return "it is taken for a Linux kernel" if seen.content.kind in ("bzimage", "zimage") else ""
+
+
+@predicate("linux-planned")
+def linux_planned(seen: Seen) -> str:
+    return planned(seen, "LINUX")
+
+
+@predicate("elf")
+def elf(seen: Seen) -> str:
+    return "" if seen.content.kind == "elf" else f"no ELF file but {seen.content.kind}"
+
+
+@predicate("elf64")
+def elf64(seen: Seen) -> str:
+    if seen.content.kind == "elf" and seen.content.get("ei_class") == 2:
+        return ""
+    return elf(seen) or "a 32-bit ELF file"
+
+
+@predicate("elf-notes-sound")
+def notes_sound(seen: Seen) -> str:
+    for finding in seen.content.findings:
+        if finding.id in ("NOTE-CUT", "NOTES-CUT", "NOTES-TAIL"):
+            return f"ELF Note corrupted: {finding.message}"
+    return ""
+
+
+@predicate("pvh-entry")
+def pvh_entry(seen: Seen) -> str:
+    notes = seen.content.find("xen-notes")
+    if notes is not None and notes.get("PHYS32_ENTRY") is not None:
+        return ""
+    return "no PVH entry point (PHYS32_ENTRY note)"
+
+
+@predicate("efi-program")
+def efi_program(seen: Seen) -> str:
+    content = seen.content
+    place = next((node for node in (content, *content.children) if node.kind == "pe"), None)
+    if place is None:
+        return "no EFI program: it is no PE image" + (" (no EFI stub)" if content.kind == "bzimage" else "")
+    if place.get("Machine") != PE_X86_64:
+        return "an EFI program for another machine than x86-64"
+    return "" if place.get("Subsystem") == EFI_APPLICATION else "a PE image, but no EFI application"
