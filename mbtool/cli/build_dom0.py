@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mbtool.cli import dom0_options as options
+from mbtool.cli.plan_report import E820
 from mbtool.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,14 +37,7 @@ def build_dom0(
     alloc_base: options.AllocBase = None,
     initrd_base: options.InitrdBase = None,
     nr_pages: options.NrPages = None,
-    e820: Annotated[
-        str | None,
-        typer.Option(
-            "--e820",
-            metavar="MAP",
-            help="The machine, by its Xen or Linux boot log, its memory map, or a name (qemu-q35:1024M).",
-        ),
-    ] = None,
+    e820: E820 = None,
     predict_frames: options.PredictFrames = False,
     vcpus: options.Vcpus = None,
     initrd_cmdline: options.InitrdCmdline = "",
@@ -73,19 +67,15 @@ def build_dom0(
       mbtool build-dom0 --mode pvh --kernel vmlinuz --initrd initrd.img --e820 xen-boot.log --dom0-mem 2G -o dom0
       mbtool prove dom0
     """
-    from mbtool.build.dom0 import Request
     from mbtool.build.dom0_files import build_dom0 as build
     from mbtool.cli.progress import Bar
-    from mbtool.plan.dom0_mem import size
-    from mbtool.plan.xen_options import Mode
-    from mbtool.source import MIB, Limits
 
     if xen_efi is not None and xen is None:
         raise InputError("--xen-efi goes with --xen", remedy="an EFI image alone can be given as --xen")
-    request = Request(
+    request = options.request(
         kernel=kernel,
         initrd=initrd,
-        mode=Mode(mode) if mode else None,
+        mode=mode,
         e820=e820,
         predict_frames=predict_frames,
         vcpus=vcpus,
@@ -97,11 +87,12 @@ def build_dom0(
         xen_efi=xen_efi,
         disk=xen is not None and not no_disk,
         xen_version=xen_version,
-        alloc_base=options.address("--alloc-base", alloc_base),
-        initrd_base=options.address("--initrd-base", initrd_base),
+        alloc_base=alloc_base,
+        initrd_base=initrd_base,
         nr_pages=nr_pages,
-        host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
-        limits=Limits(max_output * MIB, max_ratio),
+        host_mem=host_mem,
+        max_output=max_output,
+        max_ratio=max_ratio,
     )
     with Bar("writing disk.img") as bar:
         built = build(request, output, force=force, sync=not no_sync, progress=bar)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mbtool.errors import InputError
+
+if TYPE_CHECKING:
+    from mbtool.build.dom0 import Request
 
 
 class ModeChoice(StrEnum):
@@ -42,13 +45,13 @@ XenVersion = Annotated[
 AllocBase = Annotated[
     str | None,
     typer.Option(
-        "--alloc-base", metavar="ADDRESS", help="Machine address of dom0's memory (default: from 0x30000000)."
+        "--alloc-base", metavar="ADDRESS", help="PV: machine address of dom0's memory (default: from 0x30000000)."
     ),
 ]
 InitrdBase = Annotated[
     str | None,
     typer.Option(
-        "--initrd-base", metavar="ADDRESS", help="Machine address of the initrd (default: ends at 0x3fa00000)."
+        "--initrd-base", metavar="ADDRESS", help="PV: machine address of the initrd (default: ends at 0x3fa00000)."
     ),
 ]
 NrPages = Annotated[
@@ -74,6 +77,32 @@ MaxOutput = Annotated[
 MaxRatio = Annotated[
     int, typer.Option("--max-ratio", min=1, metavar="N", help="Most that it may expand, times its size.")
 ]
+
+
+def request(
+    *,
+    mode: ModeChoice | None,
+    host_mem: str | None,
+    alloc_base: str | None,
+    initrd_base: str | None,
+    max_output: int,
+    max_ratio: int,
+    **given: Any,
+) -> Request:
+    """The request that the options make; ``given`` are fields of it. InputError for no address or no size."""
+    from mbtool.build.dom0 import Request
+    from mbtool.plan.dom0_mem import size
+    from mbtool.plan.xen_options import Mode
+    from mbtool.source import MIB, Limits
+
+    return Request(
+        mode=Mode(mode) if mode else None,
+        host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
+        alloc_base=address("--alloc-base", alloc_base),
+        initrd_base=address("--initrd-base", initrd_base),
+        limits=Limits(max_output * MIB, max_ratio),
+        **given,
+    )
 
 
 def address(option: str, text: str | None) -> int | None:

@@ -59,16 +59,13 @@ def plan_dom0(
     """
     from contextlib import ExitStack
 
-    from mbtool.build import dom0
     from mbtool.cli.plan_report import show
-    from mbtool.plan.dom0_mem import size
-    from mbtool.plan.xen_options import Mode
-    from mbtool.source import MIB, Limits, open_file
+    from mbtool.source import open_file
 
-    request = dom0.Request(
+    request = options.request(
         kernel=kernel,
         initrd=initrd,
-        mode=Mode(mode) if mode else None,
+        mode=mode,
         e820=e820,
         predict_frames=predict_frames,
         vcpus=vcpus,
@@ -78,11 +75,12 @@ def plan_dom0(
         xen_cmdline=xen_cmdline,
         xen=xen,
         xen_version=xen_version,
-        alloc_base=options.address("--alloc-base", alloc_base),
-        initrd_base=options.address("--initrd-base", initrd_base),
+        alloc_base=alloc_base,
+        initrd_base=initrd_base,
         nr_pages=nr_pages,
-        host_mem=None if host_mem is None else size(host_mem, "--host-mem"),
-        limits=Limits(max_output * MIB, max_ratio),
+        host_mem=host_mem,
+        max_output=max_output,
+        max_ratio=max_ratio,
     )
     with ExitStack() as stack:
         image = stack.enter_context(open_file(kernel))

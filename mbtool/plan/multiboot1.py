@@ -25,8 +25,6 @@ from mbtool.plan.memory import PAGE, Range
 from mbtool.plan.modules import ModuleFile, Placed, after, behind, place
 from mbtool.plan.room import LOW, Room
 
-__all__ = ["ModuleFile", "plan"]
-
 LOADER_NAME = "mbtool"
 FLAGS_UNDERSTOOD = 0x10007
 """Page-aligned modules, memory, video mode (a wish); address fields. Unknown bits below 16 must be refused."""
