@@ -14,7 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbtool.errors import RefusedError
+from mbtool.formats.linux_boot_params import E820_MAX_ENTRIES_ZEROPAGE
 from mbtool.formats.multiboot_shared import bytes_of
+from mbtool.model import Finding, Severity
 from mbtool.plan import linux_params
 from mbtool.plan.e820 import FOUR_GIB, E820Map
 from mbtool.plan.linux_kernel import LinuxKernel, linux_kernel
@@ -54,6 +56,7 @@ class LinuxPlan:
     params_at: int
     cmdline_at: int
     initrd: Range | None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def real_mode_entry(self) -> RealModeEntry:
@@ -125,7 +128,20 @@ def plan(
             MachinePatch(params_at + ALT_MEM_K, MachineValue.MEM_UPPER),
         )
         carried = LoadPlan("linux", tuple(loads), registers, MapShape.LINUX, params_at + E820_TABLE, patches)
-    return LinuxPlan(carried, kernel, span, params_at, cmdline_at, placed)
+    findings = () if memory is None or len(memory.entries) <= E820_MAX_ENTRIES_ZEROPAGE else (_cut(memory),)
+    return LinuxPlan(carried, kernel, span, params_at, cmdline_at, placed, findings)
+
+
+def _cut(memory: E820Map) -> Finding:
+    return Finding(
+        "E820-CUT",
+        Severity.WARNING,
+        "boot_params cannot hold the whole memory map: the kernel is not told of what comes last",
+        "e820_table",
+        expected=f"at most {E820_MAX_ENTRIES_ZEROPAGE} entries",
+        found=f"{len(memory.entries)}",
+        remedy="join entries, or start it by EFI, whose stub hands on the rest as setup_data",
+    )
 
 
 def _place_kernel(kernel: LinuxKernel, room: Room) -> tuple[int, int | None]:

@@ -67,7 +67,7 @@ def of_linux(plan: LinuxPlan, memory: E820Map | None) -> Outline:
         _telling(linux_boot_params_node.node(page)),
         memory,
         assumptions=() if memory else (ANY_PC,),
-        findings=tuple(linux_checks.findings(kernel.header, kernel.size)),
+        findings=(*plan.findings, *linux_checks.findings(kernel.header, kernel.size)),
     )
 
 

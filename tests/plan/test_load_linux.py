@@ -323,9 +323,14 @@ def test_the_memory_map_is_in_the_page():
 
 def test_no_more_than_128_entries_of_the_map():
     many = tuple(E820Entry(Range.at(8 * GIB + number * 8192, 4096)) for number in range(200))
-    content = page(planned(E820Map((*QEMU_96M.entries, *many))))
+    plan = planned(E820Map((*QEMU_96M.entries, *many)))
+    content = page(plan)
     assert content[0x1E8] == 128
     assert not any(content[0xCD0:])
+    (finding,) = plan.findings
+    assert (finding.id, finding.found) == ("E820-CUT", str(len(QEMU_96M.entries) + 200))
+    fits = 128 - len(QEMU_96M.entries)
+    assert planned(E820Map((*QEMU_96M.entries, *many[:fits]))).findings == ()
 
 
 # ---- real images ---------------------------------------------------------------------------------------------
