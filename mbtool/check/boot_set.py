@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mbtool.check.image import Image
+from mbtool.check.loaders import Loader
 from mbtool.check.named_files import XenConfig
 from mbtool.check.trees import TreeFile
 from mbtool.errors import MbtoolError
@@ -48,6 +49,8 @@ class BootSet:
     asked_mode: Mode | None = None
     firmware: Firmware | None = None
     require: tuple[str, ...] = ()
+    loaders: tuple[Loader, ...] = ()
+    """One of them starts the set; none are asked for when empty."""
     secure_boot: bool = False
     sbat_level: SbatLevel | None = None
     limits: Limits = field(default_factory=Limits)

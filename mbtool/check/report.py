@@ -11,6 +11,7 @@ from typing import Any
 from mbtool.check.boot_set import BootSet
 from mbtool.check.catalogue import Words, catalogue
 from mbtool.check.image import Image
+from mbtool.check.loading import started
 from mbtool.check.revocation import revoked
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.check.trees import TreeFile
@@ -20,10 +21,12 @@ from mbtool.record import record
 from mbtool.source import Limits
 
 SUBJECTS = (
-    *("multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd", "command_lines", "contradictions"),
-    *("xen_cfg", "secure_boot", "revocation"),
+    *("loading", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd"),
+    *("command_lines", "contradictions", "xen_cfg", "secure_boot", "revocation"),
 )
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
+FORM = ("elf", "multiboot")
+"""Subjects of rules about the form of a kernel, on which loaders differ."""
 UNREADABLE = "UNREADABLE"
 LIMIT = "LIMIT"
 
@@ -74,7 +77,7 @@ def check_asked(image: Image, asked: Mapping[str, Any]) -> list[Problem]:
     else:
         level = asked.get("sbat_level")
         return _ordered([*found, *_applied("SBAT-REVOKED", revoked(image, level) if level else ())])
-    return _ordered([*found, *_together(boot)])
+    return _weighed(boot, found)
 
 
 def check_set(boot: BootSet) -> list[Problem]:
@@ -97,19 +100,21 @@ def _alone(image: Image) -> list[Problem]:
 def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
     """All that is wrong with a set, ``alone`` being what is wrong with its files.
 
-    Xen's builder has the last word on the ELF file of its dom0: what it takes all the same is no error.
+    Who takes a file has the last word on its form, Xen's builder on that of dom0's kernel, the loader asked for on
+    what it starts: what they take all the same is no error.
     """
     together = list(_together(boot))
-    kernel = boot.kernel.path if boot.on_xen and boot.kernel else None
-    if not any(problem.severity == Severity.ERROR and problem.evidence.file == kernel for problem in together):
-        alone = [
-            replace(problem, severity=Severity.WARNING)
-            if problem.words.subject == "elf"
-            and problem.evidence.file == kernel
-            and problem.severity == Severity.ERROR
-            else problem
-            for problem in alone
-        ]
+    taken = {boot.kernel.path} if boot.on_xen and boot.kernel else set()
+    image = started(boot)
+    if boot.loaders and image is not None:
+        taken.add(image.path)
+    taken -= {problem.evidence.file for problem in together if problem.severity == Severity.ERROR}
+    alone = [
+        replace(problem, severity=Severity.WARNING)
+        if problem.severity == Severity.ERROR and problem.words.subject in FORM and problem.evidence.file in taken
+        else problem
+        for problem in alone
+    ]
     return _ordered([*alone, *together])
 
 

@@ -74,6 +74,14 @@ def check(
             help="What shim still starts: a date (2025051000), latest, or a file with the content of SbatLevel.",
         ),
     ] = None,
+    loader: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loader",
+            metavar="NAME[-VERSION][:MODE][:FIRMWARE]",
+            help="What starts the set, as in can-boot (repeat: one of them).",
+        ),
+    ] = None,
     require: Annotated[
         list[str] | None,
         typer.Option("--require", metavar="MODULE", help="A module the initrd must hold (repeat)."),
@@ -131,7 +139,9 @@ def check(
       mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
       mbtool check --secure-boot --sbat-level latest grubx64.efi disk.img
       mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json
+      mbtool check --kernel kernel.elf --loader grub:multiboot2:bios
     """
+    from mbtool.check import loaders as rows
     from mbtool.check import policy as policies
     from mbtool.check import revocation
     from mbtool.check.boot_set import Firmware
@@ -148,6 +158,7 @@ def check(
         "asked_mode": Mode(mode.value) if mode else None,
         "firmware": Firmware(firmware.value) if firmware else None,
         "require": tuple(require or ()),
+        "loaders": tuple(row for text in loader or () for row in rows.choose(rows.loaders(), text)),
         "secure_boot": secure_boot,
         "sbat_level": revocation.level(sbat_level) if sbat_level else None,
     }

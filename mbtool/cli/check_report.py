@@ -20,7 +20,7 @@ from mbtool.render.style import Style, printable
 from mbtool.source import Limits, open_file, open_stdin
 
 SET = "the set"
-ASKED = ("firmware", "require", "secure_boot", "sbat_level")
+ASKED = ("firmware", "require", "loaders", "secure_boot", "sbat_level")
 """What may be asked of boot entries as well as of the set of the command line."""
 
 

@@ -173,3 +173,15 @@ def test_recursive(tmp_path: Path, jobs: int):
     assert done.stdout.endswith("12 images checked\n")
     jsonschema.validate(json.loads(report.read_text()), SARIF)
     assert mbtool("check", "--recursive", tmp_path, "--kernel", tmp_path / "0" / "00").returncode == 2
+
+
+def test_by_one_loader(samples: Path):
+    """GRUB's BIOS build starts by Multiboot 2, and knows no Multiboot 1 header in the file."""
+    kernel = samples / "multiboot2" / "multiboot2.elf"
+    assert mbtool("check", "--kernel", kernel, "--loader", "grub:multiboot2:bios").returncode == 0
+    for how in (["--kernel", kernel], [kernel]):
+        done = mbtool("check", *how, "--loader", "grub:multiboot:bios", "--loader", "qemu:pvh")
+        assert done.returncode == 1
+        assert "no Multiboot 1 header; qemu-" in done.stdout
+        assert "[LOADER-REFUSES]" in done.stdout
+    assert mbtool("check", kernel, "--loader", "lilo").returncode == 2

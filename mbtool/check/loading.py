@@ -1,0 +1,36 @@
+"""Whether the loader that is to start the set starts it: what can-boot knows, as a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mbtool.check.boot_set import BootSet
+from mbtool.check.image import Image
+from mbtool.check.rule import Evidence, set_rule
+from mbtool.errors import MbtoolError
+
+
+def started(boot: BootSet) -> Image | None:
+    """What the loader starts: Xen, where there is one, else the kernel."""
+    return boot.kernel if boot.xen is None else boot.xen
+
+
+@set_rule("LOADER-REFUSES")
+def loader(boot: BootSet) -> Iterator[Evidence]:
+    """None of the loaders asked for starts what it is to start."""
+    image = started(boot)
+    if image is None or not boot.loaders:
+        return
+    from mbtool.check.capabilities import why_not
+
+    try:
+        reasons = [(row, why_not(image, row)) for row in boot.loaders]
+    except MbtoolError:
+        return  # UNREADABLE says so
+    if all(reason for _, reason in reasons):
+        yield Evidence(
+            "; ".join(f"{row}: {reason}" for row, reason in reasons),
+            image.path,
+            image.root.kind,
+            0,
+        )
