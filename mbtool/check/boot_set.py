@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mbtool.check.image import Image
-from mbtool.check.loaders import Loader
+from mbtool.check.loader import Loader
 from mbtool.check.named_files import XenConfig
 from mbtool.check.trees import TreeFile
 from mbtool.errors import MbtoolError

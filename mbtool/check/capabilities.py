@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from mbtool.check.image import Image
-from mbtool.check.loaders import Loader
+from mbtool.check.loader import Loader
 from mbtool.check.needs.seen import PREDICATES, Seen
 
 SUBJECTS = ("multiboot", "grub", "qemu", "kernel", "xen")

@@ -14,7 +14,8 @@ import pytest
 
 from mbtool.check.capabilities import PREDICATES, why_not
 from mbtool.check.image import Image
-from mbtool.check.loaders import Loader, choose, load, loaders, newest
+from mbtool.check.loader import Loader
+from mbtool.check.loaders import choose, load, loaders, newest
 from mbtool.errors import InputError
 from mbtool.source import BytesSource, open_file
 from tests.check.sets import XEN, packed, vmlinux, vmlinuz

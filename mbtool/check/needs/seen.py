@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from mbtool.check.image import Image
-from mbtool.check.loaders import Loader
+from mbtool.check.loader import Loader
 from mbtool.check.multiboot import headers, only_low, unpacked
 from mbtool.errors import FormatError, MbtoolError, RefusedError, UnsupportedError
 from mbtool.model import Node
