@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,35 +37,87 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, hook: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", **more}
-    return subprocess.run([HOOKS / hook, *arguments], env=env, capture_output=True, text=True, timeout=60)
+def debian(root: Path, run_parts: str) -> subprocess.CompletedProcess[str]:
+    """As a kernel package's postinst runs the hooks (linux-run-hooks)."""
+    kernel = root / "boot" / f"vmlinuz-{RELEASE}"
+    command = [run_parts, "--exit-on-error", f"--arg={RELEASE}", f"--arg={kernel}"]
+    env = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "MBTOOL_ROOT": str(root)}
+    hooks = root / "etc" / "kernel" / "postinst.d"
+    return subprocess.run([*command, str(hooks)], env=env, capture_output=True, text=True, timeout=60)
 
 
-def debian(root: Path) -> subprocess.CompletedProcess[str]:
-    return run(root, "zzz-mbtool-check", RELEASE, f"/boot/vmlinuz-{RELEASE}", MBTOOL_ROOT=str(root))
+@pytest.fixture
+def run_parts(root: Path, tool: Callable[[str], str]) -> str:
+    """The program, with the hook where it looks."""
+    folder = root / "etc" / "kernel" / "postinst.d"
+    folder.mkdir(parents=True)
+    shutil.copy(HOOKS / "zzz-mbtool-check", folder)
+    return tool("run-parts")
 
 
-def test_debians_hook(root: Path) -> None:
-    assert debian(root).returncode == 0
+def policy(root: Path, text: str) -> None:
+    path = root / "etc" / "mbtool" / "check.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_debians_hook(root: Path, run_parts: str) -> None:
+    done = debian(root, run_parts)
+    assert done.returncode == 0
+    assert "grub.cfg: Debian GNU/Linux: nothing found" in done.stderr
     (root / "boot" / f"initrd.img-{RELEASE}").unlink()
-    done = debian(root)
-    assert done.returncode == 1
+    done = debian(root, run_parts)
+    assert done.returncode == 0  # told, but nobody said that it should stop anything
     assert "[ENTRY-FILE]" in done.stderr
-    policy = root / "etc" / "mbtool" / "check.toml"
-    policy.parent.mkdir(parents=True)
-    policy.write_text('[severity]\nENTRY-FILE = "warning"\n')
-    assert debian(root).returncode == 0
-    (root / "boot" / "grub" / "grub.cfg").unlink()
-    assert debian(root).returncode == 0
+    policy(root, 'fail-on = "error"\n')
+    assert debian(root, run_parts).returncode == 1
+    policy(root, 'fail-on = "error"\n[severity]\nENTRY-FILE = "warning"\n')
+    assert debian(root, run_parts).returncode == 0
 
 
-def test_kernel_installs_hook(root: Path) -> None:
-    hook, boot = "95-mbtool-check.install", {"KERNEL_INSTALL_BOOT_ROOT": str(root / "boot")}
-    assert run(root, hook, "add", RELEASE, **boot).returncode == 0
+def test_debians_hook_without_grub(root: Path, run_parts: str) -> None:
+    """The kernel, its initrd and the newest Xen are a set."""
+    boot = root / "boot"
+    (boot / "grub" / "grub.cfg").unlink()
+    policy(root, 'fail-on = "error"\n')
+    assert "the set: nothing found" in debian(root, run_parts).stderr
+    (boot / f"vmlinuz-{RELEASE}").write_bytes(vmlinuz(version=0x207))
+    assert debian(root, run_parts).returncode == 0  # any loader starts it
+    (boot / "xen-4.18-amd64.gz").write_bytes((XEN / "xen-4.18.0.gz").read_bytes())
+    done = debian(root, run_parts)
+    assert done.returncode == 1
+    assert "[XEN-BZIMAGE-VERSION]" in done.stderr
+    (boot / f"vmlinuz-{RELEASE}").unlink()
+    assert debian(root, run_parts).returncode == 0  # removed
+
+
+def test_kernel_installs_hook(root: Path, tool: Callable[[str], str]) -> None:
+    """By kernel-install itself, which is told to run this plugin alone."""
+    conf = root / "conf"
+    conf.mkdir()
+    (conf / "install.conf").write_text(f"layout=other\nBOOT_ROOT={root / 'boot'}\n")
+    kernel = root / "boot" / f"vmlinuz-{RELEASE}"
+
+    def install(verb: str) -> subprocess.CompletedProcess[str]:
+        env = {
+            "PATH": f"{root / 'bin'}:{os.environ['PATH']}",
+            "MBTOOL_ROOT": str(root),
+            "MACHINE_ID": "0123456789abcdef0123456789abcdef",
+            "KERNEL_INSTALL_CONF_ROOT": str(conf),
+            "KERNEL_INSTALL_PLUGINS": str(HOOKS / "95-mbtool-check.install"),
+        }
+        command = [tool("kernel-install"), verb, RELEASE, *([str(kernel)] if verb == "add" else [])]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+    done = install("add")
+    assert done.returncode == 0, done.stderr
+    assert "linux.conf: Linux: nothing found" in done.stderr
     (root / "boot" / f"initrd.img-{RELEASE}").unlink()
-    assert run(root, hook, "add", RELEASE, **boot).returncode == 1
-    assert run(root, hook, "inspect", RELEASE, **boot).returncode == 0
+    done = install("remove")
+    assert done.returncode == 0
+    assert "[ENTRY-FILE]" in done.stderr
+    policy(root, 'fail-on = "error"\n')
+    assert install("add").returncode != 0
 
 
 @pytest.mark.parametrize("hook", ["zzz-mbtool-check", "95-mbtool-check.install"])
