@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
@@ -13,6 +14,9 @@ from mbtool.formats.multiboot_search import MULTIBOOT1, MULTIBOOT2
 from mbtool.model import Node
 from mbtool.source import MIB, Budget, BytesSource, Source
 
+if TYPE_CHECKING:
+    from mbtool.plan.load import LoadPlan
+
 HEADERS = ("multiboot1-header", "multiboot2-header")
 MISSES = tuple(
     f"MULTIBOOT{version}-{what}" for version in (1, 2) for what in ("PAST-LIMIT", "MISALIGNED", "CHECKSUM")
@@ -20,6 +24,8 @@ MISSES = tuple(
 OTHER_WAYS = ("xen-notes", "xen-guest-string", "multiboot1-header", "multiboot2-header")
 """Nodes that show that a kernel without the one kind of header is loaded in another way."""
 MAX_UNPACKED = 64 * MIB
+MEMORY_END = 0xE0000000
+"""Below 4 GiB no machine that is known has memory behind this: QEMU's pc has most, 3.5 GiB; devices follow."""
 EFI_BOOT_SERVICES, EFI_AMD64_ENTRY = 7, 9
 
 
@@ -67,12 +73,27 @@ def refused(image: Image) -> Iterator[Evidence]:
     protocols = {"multiboot1-header": Protocol.MULTIBOOT1, "multiboot2-header": Protocol.MULTIBOOT2}
     for node in headers(image):
         try:
-            load_plan(protocols[node.kind], source, image.path, "")
+            plan = load_plan(protocols[node.kind], source, image.path, "")
+            if reason := past_memory(plan):
+                yield Evidence(
+                    reason,
+                    image.path,
+                    node.kind,
+                    node.offset,
+                    expected=f"an end at {MEMORY_END:#x} at most",
+                    id="MULTIBOOT-PAST-MEMORY",
+                )
         except (RefusedError, FormatError) as error:
             if not only_low(error):
                 yield Evidence.of(error, image.path, node=node.kind)
         except MbtoolError:
             pass  # no refusal: what cannot be planned is not known to be wrong
+
+
+def past_memory(plan: LoadPlan) -> str:
+    """That a kernel goes where no machine has memory, "" when it does not."""
+    end = max((load.range.end for load in plan.loads), default=0)
+    return f"it takes memory up to {end:#x}, where machines have their devices" if end > MEMORY_END else ""
 
 
 def only_low(error: MbtoolError) -> bool:

@@ -204,6 +204,16 @@ def test_a_header_that_ends_behind_the_limit() -> None:
     assert "8192" in why_not(Image("late", BytesSource(data)), row)
 
 
+@pytest.mark.parametrize(("end", "told"), [(0xE0000000, False), (0xF0000000, True)])
+def test_a_kernel_larger_than_any_memory(end: int, told: bool) -> None:
+    """GRUB 2.06 takes bss_end_addr 0xf0000000 on a machine of 512 MiB, and hangs."""
+    data = flat1(bss=end)
+    (row,) = choose(loaders(), "grub:multiboot:bios")
+    assert ("devices" in why_not(Image("huge", BytesSource(data)), row)) == told
+    found = {problem.id for problem in check_image(Image("huge", BytesSource(data, "huge")))}
+    assert ("MULTIBOOT-PAST-MEMORY" in found) == told
+
+
 @pytest.mark.parametrize("name", [name for name, row in CASES.items() if not row[2]])
 def test_what_grub_loads_is_no_error(name: str) -> None:
     found = check_image(Image(name, BytesSource(CASES[name][1], name)))

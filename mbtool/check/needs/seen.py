@@ -11,7 +11,7 @@ from functools import cached_property
 
 from mbtool.check.image import Image
 from mbtool.check.loader import Loader
-from mbtool.check.multiboot import headers, only_low, unpacked
+from mbtool.check.multiboot import headers, only_low, past_memory, unpacked
 from mbtool.errors import FormatError, MbtoolError, RefusedError, UnsupportedError
 from mbtool.model import Node
 from mbtool.source import Source
@@ -52,18 +52,17 @@ class Seen:
 
 
 def planned(seen: Seen, protocol: str) -> str:
-    """Why the planner refuses the image, by name of its protocol."""
+    """Why the planner refuses the image, by name of its protocol, or that no machine has memory where it goes."""
     from mbtool.plan.protocols import Protocol, load_plan
 
     if seen.source is None:
         return "what is inside cannot be unpacked"
     try:
-        load_plan(Protocol[protocol], seen.source, seen.image.path, "")
+        return past_memory(load_plan(Protocol[protocol], seen.source, seen.image.path, ""))
     except (RefusedError, FormatError, UnsupportedError) as error:
         return "" if only_low(error) else error.problem + (f": {error.found}" if error.found else "")
     except MbtoolError:
         return ""
-    return ""
 
 
 def flat(seen: Seen) -> bool:
