@@ -5,7 +5,7 @@ Five kinds are told apart by what stands in them::
     mbtool's own      0x100000 511M usable                            address, size, type: a line each; # comments
     JSON              [{"start": "0x100000", "size": 535822336, "type": "usable"}]   ``mbtool plan --json`` has one
     /proc/iomem       00100000-1ffdffff : System RAM                  read as root, else all addresses are 0
-    a Xen boot log    (XEN)  [0000000000100000, 000000001ffdffff] (usable)       behind ``… RAM map:``
+    a Xen boot log    (XEN)  [0000000000100000, 000000001ffdffff] (usable)       behind ``… RAM map:``, or alone
     a Linux boot log  BIOS-e820: [mem 0x0000000000100000-0x000000001ffdffff] usable
 
 Older Xen and Linux print an end that does not count, without brackets. Xen: xen/arch/x86/e820.c,
@@ -96,9 +96,12 @@ def type_name(number: int) -> str:
 
 
 def _xen_log(lines: list[str]) -> list[_Found]:
-    """The first map in the log that has a title; PVH dom0s get maps of their own, further down."""
+    """The first map in the log that has a title; PVH dom0s get maps of their own, further down.
+
+    Lines that were cut out of a log, without any title, are a map too.
+    """
     found: list[_Found] = []
-    titled = False
+    titled = not any(line.rstrip().endswith(" map:") for line in lines)
     for number, line in enumerate(lines, 1):
         entry = _XEN_ENTRY.search(line) if titled else None
         if entry:

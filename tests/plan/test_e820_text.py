@@ -112,6 +112,18 @@ def test_only_the_firmwares_map_of_a_xen_log_counts():
     assert parse(text) == [(0, 0xA0000, 1), (0x100000, 0x200000, 4), (0x200000, 0x300000, 7)]
 
 
+def test_lines_of_a_xen_log_without_their_title():
+    cut = """\
+(XEN)  [0000000000000000, 000000000009fbff] (usable)
+(XEN)  [0000000000100000, 000000003ffdefff] (usable)
+(XEN) System RAM: 1023MB (1048056kB)
+(XEN)  [0000000000000000, 0000000000000fff] (reserved)
+"""
+    assert parse(cut) == [(0, 0x9FC00, 1), (0x100000, 0x3FFDF000, 1)]
+    with pytest.raises(InputError, match="is no entry of a memory map"):
+        parse("(XEN) Dom0 memory map:\n(XEN)  [0000000000000000, 0000000007ffffff] (usable)\n")
+
+
 def test_linux_logs_of_all_ages():
     new = """\
 Nov 26 01:02:23 host kernel: BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable
