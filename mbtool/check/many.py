@@ -9,6 +9,8 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 from mbtool.check.image import Image
@@ -49,14 +51,31 @@ def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[Fil
     if jobs == 1:
         yield from (check_file(path, limits) for path in paths)
         return
-    waiting: deque[Future[FileResult]] = deque()
-    with ProcessPoolExecutor(jobs) as pool:
+    waiting: deque[tuple[str, Future[FileResult]]] = deque()
+    pool = ProcessPoolExecutor(jobs)
+    try:
         for path in paths:
-            waiting.append(pool.submit(check_file, path, limits))
+            try:
+                future = pool.submit(check_file, path, limits)
+            except BrokenProcessPool:
+                pool = ProcessPoolExecutor(jobs)
+                future = pool.submit(check_file, path, limits)
+            waiting.append((path, future))
             if len(waiting) >= AHEAD * jobs:
-                yield waiting.popleft().result()
+                yield _result(*waiting.popleft(), limits)
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(*waiting.popleft(), limits)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(path: str, future: Future[FileResult], limits: Limits) -> FileResult:
+    """The result; where a process was killed, which fails all that its pool has, that of another try by itself."""
+    with suppress(BrokenProcessPool):
+        return future.result()
+    with ProcessPoolExecutor(1) as alone, suppress(BrokenProcessPool):
+        return alone.submit(check_file, path, limits).result()
+    return FileResult(path, error=MbtoolError("the process that checked it was killed", source=path))
 
 
 def walk(folder: Path) -> Iterator[str]:

@@ -15,10 +15,14 @@ WIDTH = 30
 
 
 class Bar:
-    """Called with bytes done and bytes in all; use with ``with``, which takes the bar away in the end."""
+    """Called with what is done and what there is in all: bytes, or what ``unit`` names.
 
-    def __init__(self, what: str) -> None:
+    Use with ``with``, which takes the bar away in the end.
+    """
+
+    def __init__(self, what: str, unit: str = "") -> None:
         self._what = what
+        self._unit = unit
         self._out = sys.stderr if sys.stderr.isatty() else None
         self._next = time.monotonic() + WAIT
         self._drawn = False
@@ -34,11 +38,22 @@ class Bar:
         self._drawn = True
         share = done / total if total else 1.0
         bar = ("=" * int(share * WIDTH)).ljust(WIDTH)
-        self._write(f"\r\x1b[K{self._what} [{bar}] {share:4.0%} of {total >> 20} MiB")
+        amount = f"{total} {self._unit}" if self._unit else f"{total >> 20} MiB"
+        self._write(f"\r\x1b[K{self._what} [{bar}] {share:4.0%} of {amount}")
 
-    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+    @property
+    def shows(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self._out is not None
+
+    def clear(self) -> None:
+        """Make room for a line; the bar comes again with the next call."""
         if self._drawn:
             self._write("\r\x1b[K")
+            self._drawn, self._next = False, 0.0
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.clear()
 
     def _write(self, text: str) -> None:
         with suppress(OSError):

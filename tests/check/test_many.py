@@ -1,0 +1,35 @@
+"""Files by the thousand: the results stay in order whatever becomes of a process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mbtool.check import many
+from mbtool.check.image import Image
+from mbtool.check.report import Problem, check_image
+from mbtool.source import Limits
+from tests.check.sets import vmlinuz
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="processes would not see the patch")
+def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file costs its process: it is told so, all others are checked."""
+
+    def killed(image: Image) -> list[Problem]:
+        if image.path.endswith("07"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return check_image(image)
+
+    monkeypatch.setattr(many, "check_image", killed)
+    paths = [str(tmp_path / f"{number:02}") for number in range(40)]
+    for path in paths:
+        Path(path).write_bytes(vmlinuz())
+    found = list(many.check_files(paths, Limits(), 2))
+    assert [result.path for result in found] == paths
+    assert [result.path for result in found if result.error] == [paths[7]]
+    assert "killed" in str(found[7].error)
