@@ -57,6 +57,7 @@ class Frames:
             + (f" and the initrd is at {self.initrd.start:#x}" if self.initrd is not None else "")
             + ", foretold by Xen's rules for the memory map, which held in "
             + ("all recorded boots" if sure else "few recorded boots of blocks as small as dom0's")
+            + " (on a BIOS: Xen started by UEFI stays where the firmware puts it)"
         )
 
 
