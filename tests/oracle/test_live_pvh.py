@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from mbtool.build.dom0 import Request
+from mbtool.build.dom0_pvh import plan_pvh
 from mbtool.build.kernel import open_kernel
 from mbtool.errors import RefusedError
 from mbtool.formats import xen_versions
 from mbtool.plan import cmdline, dom0_mem, xen_options
+from mbtool.plan.memory import pages_of
 from mbtool.plan.pvh_dom0 import PvhPlan
+from mbtool.plan.xen_options import Mode
 from mbtool.source import Budget, open_file
 from tests.oracle import synthetic
 from tests.oracle.compare_pvh import differences, plan_for
@@ -122,6 +126,20 @@ def test_probe_reports_the_plan(boot: Callable[..., Boot], samples: Path, initrd
     assert values["cmdline.string"] == "any words"
     assert values["modlist[0].cmdline.string"] == "initrd its string"
     assert int(values["cr0"], 16) == plan.registers["cr0"]
+
+
+def test_what_a_host_gives(boot: Callable[..., Boot], xen_gz: Path, samples: Path) -> None:
+    """As the probe is told: RAM, and what became its ACPI tables."""
+    this = boot(samples / "pvh/pvh.elf", dom0_mem="50%")
+    entry = pvh_parms(this.kernel, str(XEN)).phys_entry
+    assert entry is not None
+    recording = record_pvh(this, entry, probe=True)
+    values = dict(line.removeprefix("pvh: ").split("=", 1) for line in recording.report[:-1])
+    given = sum(end - start for start, end, kind in ranges(values, "e820", "addr", "size") if kind in (1, 3))
+    request = Request(this.kernel, mode=Mode.PVH, dom0_mem="50%", xen=xen_gz, e820="qemu-q35:1024M")
+    with open_file(this.kernel) as kernel, open_file(xen_gz) as xen:
+        plan = plan_pvh(request, kernel, None, xen).plan
+    assert abs(plan.nr_pages - pages_of(given)) <= 5
 
 
 def test_uefi_machine(boot: Callable[..., Boot], samples: Path, initrd: Path, xen_efi: Path) -> None:
