@@ -7,6 +7,7 @@ initrd's size, command lines, dom0_mem, version ──┴─plan──▶ Plan �
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mbtool.build.xen_image import hypervisor as read_hypervisor
 from mbtool.errors import FormatError, InputError
 from mbtool.formats import vga_console, xen_dom_parms
 from mbtool.formats.dom_parms import DomParms
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.plan import cmdline, dom0_mem, machines, pv_dom0, xen_options
 from mbtool.plan.dom0_mem import Paging
 from mbtool.plan.dom0_pages import Dom0Pages, decide, exactly
@@ -80,14 +82,23 @@ class Planned:
     """The machine's, None when it is not known."""
 
 
-def plan_dom0(request: Request, kernel: Source, initrd: Source | None, xen: Source | None) -> Planned:
-    """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise."""
+def plan_dom0(
+    request: Request,
+    kernel: Source,
+    initrd: Source | None,
+    xen: Source | None,
+    unpack: Callable[[XenVersion], Kernel] | None = None,
+) -> Planned:
+    """The plan for a request whose files are open. Raises what ``open_kernel``, ``derive`` and ``plan`` raise.
+
+    ``unpack`` takes the place of ``open_kernel``, for callers that need the kernel several times.
+    """
     xen_cmdline = os.fsencode(request.xen_cmdline)
     refuse_other_mode(request, Mode.PV)
     memory = None if request.e820 is None else machines.memory_map(request.e820)
     hypervisor = read_hypervisor(request.xen_version, xen, request.limits)
     version = hypervisor.version
-    opened = open_kernel(kernel, Budget(request.limits), version)
+    opened = unpack(version) if unpack else open_kernel(kernel, Budget(request.limits), version)
     parms = parms_of(opened, hypervisor)
     initrd_len = None if initrd is None else initrd.size
     host = host_of(request, hypervisor, memory, request.vcpus)

@@ -118,13 +118,11 @@ def _pvh(boot: BootSet, kernel: Image, nr_pages: int) -> None:
     Raises MbtoolError where Xen gives up.
     """
     from mbtool.build.dom0 import require_segments
-    from mbtool.build.kernel import open_kernel
     from mbtool.formats import xen_dom_parms
     from mbtool.formats.elf_file import parse_elf
     from mbtool.plan import pvh, pvh_dom0
-    from mbtool.source import Budget
 
-    elf = parse_elf(open_kernel(kernel.source, Budget(boot.limits), boot.version).elf)
+    elf = parse_elf(kernel.dom0_kernel(boot.version).elf)
     try:
         parms = xen_dom_parms.derive(elf.source, elf, hvm=True, version=boot.version)
     except RefusedError as error:
@@ -148,7 +146,7 @@ def _pv(boot: BootSet, kernel: Image, nr_pages: int) -> None:
         limits=boot.limits,
     )
     initrd = None if boot.initrd is None else boot.initrd.source
-    plan_dom0(request, kernel.source, initrd, None)
+    plan_dom0(request, kernel.source, initrd, None, kernel.dom0_kernel)
 
 
 def _initrd_len(boot: BootSet) -> int | None:

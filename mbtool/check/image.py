@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+from mbtool.errors import MbtoolError
 from mbtool.model import OTHER_CONTENT, STREAM_KINDS, Node
 from mbtool.record import record
-from mbtool.source import Limits, Source
+from mbtool.source import Budget, Limits, Source
+
+if TYPE_CHECKING:
+    from mbtool.build.kernel import Kernel
+    from mbtool.formats.xen_versions import XenVersion
 
 
 @record
@@ -26,6 +32,7 @@ class Image:
         self.path = path
         self.source = source
         self.limits = limits or Limits()
+        self._kernels: dict[str, Kernel | MbtoolError] = {}
 
     @cached_property
     def root(self) -> Node:
@@ -45,6 +52,21 @@ class Image:
     def find(self, kind: str) -> Node | None:
         """The first node of this kind, depth first."""
         return self.root.find(kind)
+
+    def dom0_kernel(self, version: XenVersion) -> Kernel:
+        """The kernel in it, unpacked once as a release of Xen does it. Raises what ``open_kernel`` raises."""
+        known = self._kernels.get(str(version))
+        if known is None:
+            from mbtool.build.kernel import open_kernel
+
+            try:
+                known = open_kernel(self.source, Budget(self.limits), version)
+            except MbtoolError as error:
+                known = error
+            self._kernels[str(version)] = known
+        if isinstance(known, MbtoolError):
+            raise known.with_traceback(None)
+        return known
 
     @property
     def codec(self) -> str:

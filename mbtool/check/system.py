@@ -11,11 +11,11 @@ from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image
 from mbtool.check.linux import KERNEL_NAME
-from mbtool.check.report import Problem, SetChecker, check_set, problem
+from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
 from mbtool.check.trees import FolderTree, volumes
-from mbtool.errors import InputError
+from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import grub_cfg
 from mbtool.model import Severity
 from mbtool.source import Limits
@@ -88,10 +88,14 @@ def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str,
     initrd = system.find(entry.initrds[-1]) if entry.initrds else None
     if kernel is None or entry.loader == "chainloader" or (entry.xen and xen is None):
         return []
+    try:
+        images = checker.image(xen), checker.image(kernel), checker.image(initrd)
+    except MbtoolError as error:
+        return [problem(UNREADABLE, Evidence.of(error, error.source))]
     boot = BootSet(
-        checker.image(xen),
-        checker.image(kernel),
-        checker.image(initrd),
+        images[0],
+        images[1],
+        images[2],
         cmdline=entry.cmdline,
         xen_cmdline=entry.xen_cmdline if entry.xen else None,
         limits=checker.limits,

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from mbtool.build import dom0, kernel
 from mbtool.check.boot_entries import System, from_grub
 from mbtool.check.report import Problem
 from mbtool.check.system import check_system
 from mbtool.errors import InputError
 from mbtool.formats import bls, grub_cfg
-from mbtool.source import Limits
+from mbtool.formats.xen_versions import XenVersion
+from mbtool.source import Budget, Limits, Source
 from tests.check.sets import RELEASE, XEN, ids, initrd, vmlinuz
 from tests.cli.run import mbtool
 from tests.conftest import ROOT
@@ -257,3 +259,21 @@ def test_other_loaders(root: Path, name: str, text: str, titles: list[str]) -> N
     if "placeholder" in text:
         path.write_text(text.replace("placeholder ", ""))
         assert "ENTRY-FIRST-WORD" in ids(checked(root)["Xen"])
+
+
+def test_a_kernel_of_many_entries_is_unpacked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(source: Source, budget: Budget, version: XenVersion) -> kernel.Kernel:
+        calls.append(source.name)
+        return open_kernel(source, budget, version)
+
+    open_kernel = kernel.open_kernel
+    for module in (kernel, dom0):
+        monkeypatch.setattr(module, "open_kernel", counted)
+    body = DEBIAN[DEBIAN.index("\tmenuentry 'Debian GNU/Linux, with Xen") : DEBIAN.index("menuentry 'UEFI") - 2]
+    text = "".join(body.replace("with Xen", f"{number} with Xen") for number in range(3))
+    (root / "boot" / "grub" / "grub.cfg").write_text(text.replace("dom0_mem=256M", "dom0_mem=2M", 1))
+    found = checked(root)
+    assert [ids(problems) for problems in found.values()] == [{"DOM0-MEM"}, set(), set(), set()]
+    assert len(calls) == 1

@@ -7,7 +7,6 @@ from mbtool.check.needs.kernel import bzimage
 from mbtool.check.needs.seen import Seen, predicate
 from mbtool.errors import FormatError, RefusedError
 from mbtool.model import STREAM_KINDS
-from mbtool.source import Budget
 
 LZ4_LEGACY = b"\x02\x21"
 
@@ -47,14 +46,13 @@ def xen_dom0_pvh(seen: Seen) -> str:
 
 def _dom0(seen: Seen, *, hvm: bool) -> str:
     """What Xen's builder says of the kernel, before memory plays a part."""
-    from mbtool.build.kernel import open_kernel
     from mbtool.formats import xen_dom_parms, xen_versions
     from mbtool.formats.elf_file import parse_elf
     from mbtool.plan import pvh
 
     version = xen_versions.parse(seen.loader.version)
     try:
-        kernel = parse_elf(open_kernel(seen.image.source, Budget(seen.image.limits), version).elf)
+        kernel = parse_elf(seen.image.dom0_kernel(version).elf)
         try:
             xen_dom_parms.derive(kernel.source, kernel, hvm=hvm, version=version)
         except RefusedError as error:
