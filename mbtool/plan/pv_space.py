@@ -14,9 +14,10 @@ Xen: xen/arch/x86/pv/dom0_build.c, ``dom0_construct`` (4.14 to 4.22 alike).
 
 from __future__ import annotations
 
+from mbtool.errors import InputError, RefusedError
 from mbtool.formats import pv_start_info, vga_console
 from mbtool.formats.dom_parms import DomParms
-from mbtool.plan.memory import PAGE, Range, order_of, pages_of, up
+from mbtool.plan.memory import PAGE, TOP, Range, order_of, pages_of, up
 from mbtool.plan.pv_width import init_p2m, width_of
 from mbtool.record import record
 
@@ -44,10 +45,26 @@ class Space:
 
 
 def lay_out(parms: DomParms, initrd_len: int, nr_pages: int) -> Space:
-    """The equation solved: as many page-table frames as it takes to map themselves too.
+    """The initial mapping of a kernel that is given ``initrd_len`` bytes of initrd and ``nr_pages`` of memory.
 
-    Raises InputError when the layout would leave the address space.
+    Raises RefusedError when it would leave the address space.
     """
+    try:
+        return _solved(parms, initrd_len, nr_pages)
+    except InputError as error:
+        mapped = initrd_len and not parms.unmapped_initrd
+        raise RefusedError(
+            "the initial mapping does not fit below the end of the addresses: Xen does not check this",
+            expected=f"at most {(TOP - parms.virt_base) / (1 << 20):g} MiB from {parms.virt_base:#x} on",
+            found=error.found,
+            remedy="a smaller initrd, or a kernel with a MOD_START_PFN note, which has it unmapped"
+            if mapped
+            else "",
+        ) from error
+
+
+def _solved(parms: DomParms, initrd_len: int, nr_pages: int) -> Space:
+    """The equation solved: as many page-table frames as it takes to map themselves too."""
     width = width_of(parms)
     kernel = Range(parms.virt_kstart, parms.virt_kend)
     at = up(kernel.end)

@@ -99,10 +99,37 @@ def _moved(ram: tuple[Range, ...], kernel_len: int, initrd_len: int | None) -> t
                 if fits:
                     found[name] = Range(fits[-1].end - sizes[name], fits[-1].end)
                     room = without(room, found[name])
-    if xen is None or len(found) < len(sizes):
-        raise RefusedError("Not enough memory to relocate the dom0 kernel image, or Xen or the initrd")
+    _refuse_unmoved(ram, sizes, found, xen)
+    assert xen is not None
     initrd = None if initrd_len is None else Range.at(found["initrd"].start, initrd_len)
     return xen, found["kernel"], initrd
+
+
+def _refuse_unmoved(
+    ram: tuple[Range, ...], sizes: dict[str, int], found: dict[str, Range], xen: Range | None
+) -> None:
+    """Xen gives up on itself and the kernel; an initrd stays where the loader put it, which nobody foretells."""
+    largest = f"{max((span.size for span in ram), default=0) / MIB:.1f} MiB of RAM in one piece at most"
+    if "kernel" not in found:
+        raise RefusedError(
+            "Not enough memory to relocate the dom0 kernel image: the packed kernel and the room to unpack it",
+            expected=f"{sizes['kernel'] / MIB:.1f} MiB in one piece above {LOWEST // MIB} MiB",
+            found=largest,
+            remedy="a machine with more memory, or a smaller initrd",
+        )
+    if xen is None:
+        raise RefusedError(
+            "Not enough memory to relocate Xen",
+            expected=f"{XEN_AREA // MIB} MiB in one piece between {LOWEST // MIB} MiB and 4 GiB",
+            found=largest,
+        )
+    if len(found) < len(sizes):
+        raise RefusedError(
+            "the initrd is too large for Xen to move it: it stays where the loader put it, which is not foretold",
+            expected=f"{sizes['initrd'] / MIB:.1f} MiB in one piece above {LOWEST // MIB} MiB",
+            found=largest,
+            remedy="say where by --alloc-base and --initrd-base, without --predict-frames",
+        )
 
 
 def _cut_from_top(spans: tuple[Range, ...], size: int) -> tuple[Range, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mbtool.errors import InputError
+from mbtool.errors import RefusedError
 from mbtool.plan.memory import PAGE, TOP, Range
 from mbtool.plan.pv_space import lay_out, pages_needed
 from tests.plan.kernels import MIB, SLOT_1, TOP_2G, kernel
@@ -79,9 +79,18 @@ def test_table_counts_at_boundaries() -> None:
 def test_end_of_the_address_space() -> None:
     space = lay_out(kernel(3 * MIB, virt_base=TOP - 4 * MIB, p2m_base=SLOT_1), 0, 131072)
     assert space.total.end == TOP
-    with pytest.raises(InputError):
+    with pytest.raises(RefusedError):
         lay_out(kernel(4 * MIB, virt_base=TOP - 4 * MIB, p2m_base=SLOT_1), 0, 131072)
 
 
 def test_absurd_sizes_end_quickly() -> None:
     assert lay_out(kernel(1 << 46, virt_base=0), 0, 131072).nr_pt_frames > 1 << 25
+
+
+def test_past_the_end_of_the_addresses() -> None:
+    """With the reason and a remedy; in Xen the addresses wrap."""
+    mapped = kernel(MIB, unmapped_initrd=False)
+    with pytest.raises(RefusedError, match="at most 2048 MiB from 0xffffffff80000000 on") as caught:
+        lay_out(mapped, 3 << 30, 1 << 20)
+    assert "MOD_START_PFN" in caught.value.remedy
+    assert lay_out(kernel(MIB, unmapped_initrd=True), 3 << 30, 1 << 20).initrd is None

@@ -95,8 +95,14 @@ def test_nothing_overlaps() -> None:
 
 
 def test_too_little_and_too_much() -> None:
-    with pytest.raises(RefusedError, match="Not enough memory to relocate"):
+    with pytest.raises(RefusedError, match=r"^Not enough memory to relocate the dom0 kernel image: .* 100.0 MiB"):
         foretell(q35(64), 100 * MIB, None, 10)
+    with pytest.raises(
+        RefusedError, match=r"^the initrd is too large for Xen to move it: .* 100.0 MiB in one piece"
+    ):
+        foretell(q35(64), MIB, 100 * MIB, 10)
+    with pytest.raises(RefusedError, match=r"^Not enough memory to relocate Xen"):
+        foretell(E820Map((E820Entry(Range.at(1 << 33, 1 << 30)),)), MIB, None, 10)
     with pytest.raises(RefusedError, match="Not enough RAM for domain 0 allocation"):
         foretell(q35(256), MIB, None, 17)
     with pytest.raises(RefusedError):
