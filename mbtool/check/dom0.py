@@ -39,6 +39,7 @@ class Refusal:
 
 
 REFUSALS = (
+    Refusal("the kernel file is empty", "DOM0-REFUSED", ""),
     Refusal("Cannot load bzImage v", "XEN-BZIMAGE-VERSION"),
     Refusal("ELF: not an ELF binary", "XEN-CODEC", "ELF: not an ELF binary"),
     Refusal("Input was encoded with settings", "XEN-XZ-CHECK", "XZ decoder"),
@@ -63,7 +64,7 @@ REFUSALS = (
     Refusal("Dom0 expects too high a hypervisor", "DOM0-LAYOUT"),
     Refusal("DOM0 image overlaps with Xen", "DOM0-LAYOUT"),
     Refusal("DOM0 P->M table overlaps", "DOM0-LAYOUT"),
-    Refusal("the initial mapping has addresses", "DOM0-LAYOUT", ""),
+    Refusal("the initial mapping", "DOM0-LAYOUT", ""),
     Refusal("INIT_P2M lies", "DOM0-LAYOUT", ""),
     Refusal("Failed to load the kernel binary", "ELF-SEGMENT-SIZE", "Failed to load the kernel binary"),
     Refusal("program segments total", "DOM0-LAYOUT", "program segments total to more than the input image size"),

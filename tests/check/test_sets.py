@@ -92,6 +92,14 @@ def test_each_break_has_its_rule(
     assert problem.remedy
 
 
+def test_what_xen_says_nothing_about_has_no_console(tmp_path: Path) -> None:
+    base = (1 << 64) - 4 * MIB
+    kernel = vmlinux(notes={VIRT_BASE: base, 1: base, 18: None}, segments=[(0, 4 * MIB - 4096)], entry=base)
+    problem = one(problems(tmp_path, {**GOOD, "kernel": kernel}, dom0_mem="256M"), "DOM0-LAYOUT")
+    assert problem.evidence.message.startswith("the initial mapping does not fit below the end of the addresses")
+    assert problem.console == ""
+
+
 def test_the_builder_has_the_last_word(tmp_path: Path, samples: Path) -> None:
     """No sections of no size: Xen does not mind, so neither does the set; the file alone is damaged."""
     kernel = ehdr((samples / "pv-dom0" / "pv-dom0.elf").read_bytes(), "e_shentsize", 0)
