@@ -75,6 +75,7 @@ def elf_on_uefi(boot: BootSet) -> Iterator[Evidence]:
             header.offset if header else 0,
             expected="tags 7 (EFI boot services) and 9 (EFI amd64 entry address)",
             found=", ".join(map(str, sorted(tags))),
+            console="" if header else "error: no multiboot header found.",
         )
 
 
