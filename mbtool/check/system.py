@@ -22,7 +22,7 @@ from mbtool.source import Limits
 
 Checked = Iterator[tuple[str, list[Problem]]]
 """Per boot entry its name and what is wrong with it; last, what is wrong with the entries together."""
-DISKS = ("disk", "fat")
+DISKS = ("disk", "fat", "iso")
 """Kinds of images that hold boot entries."""
 
 
@@ -45,7 +45,7 @@ def check_system(folder: Path, limits: Limits, *, root: bool = False, **asked: A
 
 
 def check_disk(image: Image, told: Sequence[Problem], **asked: Any) -> Checked:
-    """The FAT volumes of a disk image; what was already ``told`` of the image as a whole is left out.
+    """The volumes of a disk or CD image; what was already ``told`` of the image as a whole is left out.
 
     Nothing when it has no boot entries.
     """

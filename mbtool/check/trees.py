@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from mbtool.errors import InputError, MbtoolError
-from mbtool.formats import fat, gpt, mbr
-from mbtool.formats.fat_files import File, Files, Table
+from mbtool.formats import fat, gpt, iso, mbr
+from mbtool.formats.fat_files import Files, Table
+from mbtool.formats.iso_files import IsoFiles
 from mbtool.formats.partition_tables import read
-from mbtool.formats.runs import joined
+from mbtool.formats.runs import Run, joined
 from mbtool.record import record
 from mbtool.source import MIB, Source, open_file
 
@@ -127,38 +128,60 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-class FatTree:
-    """The files of a FAT volume, of which nothing is copied."""
+class VolumeTree:
+    """The files of a volume in an image, of which nothing is copied; case counts not."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, found: Iterable[tuple[str, bool, Sequence[Run]]]) -> None:
+        """``found``: path, whether it is a directory, and runs, of everything in the volume."""
         self.name = source.name
         self._source = source
-        self._table = Table(source, fat.open_volume(source))
-        self._files: dict[str, File] = {}
-        self._names: dict[str, list[str]] = {}
-        for file in Files(source, self._table):
-            folder, _, name = file.path.lower().rpartition("/")
-            self._names.setdefault(folder, []).append(file.path.rpartition("/")[2])
-            if not file.directory:
-                self._files.setdefault(f"{folder}/{name}", file)
+        self._files: dict[str, tuple[str, Sequence[Run]]] = {}
+        self._names: dict[str, dict[str, None]] = {}
+        for path, directory, runs in found:
+            folder, name = "", ""
+            for name in parts(path):
+                self._names.setdefault(folder, {})[name] = None
+                folder = f"{folder}/{name.lower()}"
+            if not directory:
+                self._files.setdefault(folder, (path, runs))
 
     def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
-        file = self._files.get("/" + "/".join(parts(path)).lower())
-        if file is None:
+        found = self._files.get("".join(f"/{part}" for part in parts(path)).lower())
+        if found is None:
             return None
-        name = f"{self.name}:{file.path}"
-        return TreeFile(name, name, lambda: nullcontext(joined(self._source, file.runs, name)))
+        name = f"{self.name}:{found[0]}"
+        return TreeFile(name, name, lambda: nullcontext(joined(self._source, found[1], name)))
 
     def names(self, folder: str) -> list[str]:
-        return sorted(self._names.get("".join(f"/{part}" for part in parts(folder)).lower(), []))
+        return sorted(self._names.get("".join(f"/{part}" for part in parts(folder)).lower(), ()))
+
+    def free(self, folder: str) -> int | None:
+        return None
+
+
+class FatTree(VolumeTree):
+    """A FAT volume."""
+
+    def __init__(self, source: Source) -> None:
+        self._table = Table(source, fat.open_volume(source))
+        super().__init__(source, ((file.path, file.directory, file.runs) for file in Files(source, self._table)))
 
     def free(self, folder: str) -> int | None:
         volume = self._table.volume
         return self._table.free() * volume.cluster_size if volume.fat_size <= MAX_TABLE else None
 
 
-def volumes(disk: Source) -> Iterator[FatTree]:
-    """The FAT volumes of a disk with partitions, or the one that is the whole disk; none for anything else."""
+class IsoTree(VolumeTree):
+    """An ISO 9660 volume, names as Rock Ridge has them."""
+
+    def __init__(self, source: Source, root: bytes) -> None:
+        super().__init__(source, ((file.path, False, file.runs) for file in IsoFiles(source, root)))
+
+
+def volumes(disk: Source) -> Iterator[VolumeTree]:
+    """The ISO volume of an image, the FAT volumes of its partitions, or the one that it is; else none."""
+    if not iso.reject(disk) and (root := iso.root_directory(disk)) is not None:
+        yield IsoTree(disk, root)
     if not fat.reject(disk):
         yield FatTree(disk)
     elif gpt.sector_size(disk) or not mbr.reject(disk):

@@ -152,6 +152,15 @@ def _disk_files(disk: Node | None) -> Iterator[Node]:
                     yield node.at(partition.offset + volume.offset + node.offset)
 
 
+def root_directory(source: Source) -> bytes | None:
+    """The record of the root directory by the primary descriptor, None without one."""
+    for node in _descriptors(source, Findings()):
+        if node["volume_descriptor_type"] == PRIMARY:
+            root = node["root_directory_record"]
+            return root if isinstance(root, bytes) else None
+    return None
+
+
 def _files(source: Source, descriptors: Sequence[Node], findings: Findings) -> Iterator[IsoFile]:
     """The files, by the names that the primary descriptor and Rock Ridge give them."""
     for node in descriptors:

@@ -14,7 +14,8 @@ from mbtool.check.report import Problem, check_image
 from mbtool.check.system import check_disk, check_system
 from mbtool.check.trees import FolderTree, volumes
 from mbtool.source import MIB, Limits, open_file
-from tests.check.sets import RELEASE, XEN, ids, initrd, vmlinuz
+from tests.check import sets
+from tests.check.sets import RELEASE, XEN, ids, initrd
 from tests.cli.run import mbtool
 from tests.conftest import ROOT
 
@@ -42,7 +43,7 @@ def esp(tmp_path: Path) -> Path:
         (top / name).mkdir(parents=True)
     (top / "loader" / "entries" / "debian.conf").write_text(ENTRY)
     (top / "grub" / "grub.cfg").write_text(GRUB)
-    (top / f"vmlinuz-{RELEASE}").write_bytes(vmlinuz())
+    (top / f"vmlinuz-{RELEASE}").write_bytes(sets.vmlinuz())
     (top / f"initrd.img-{RELEASE}").write_bytes(initrd())
     shutil.copy(XEN / "xen-4.18.0.gz", top / "xen.gz")
     return top
@@ -119,6 +120,14 @@ def test_every_width_of_fat(tool: Tool, esp: Path, bits: int) -> None:
             assert tree.names(folder) == sorted(entry.name for entry in (esp / folder.strip("/")).iterdir())
         assert tree.names("gone") == []
         assert tree.find("grub") is None
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_cd_is_judged_as_the_directory_is(tool: Tool, esp: Path, name: str) -> None:
+    BREAKS[name](esp)
+    image = esp.with_name("cd.iso")
+    subprocess.run([tool("genisoimage"), "-R", "-o", image, esp], check=True, capture_output=True)
+    assert verdicts(told(image)) == WANTED[name]
 
 
 def test_disks_that_mbtool_builds(tool: Tool, esp: Path, tmp_path: Path) -> None:
@@ -205,3 +214,19 @@ def test_room_in_a_directory(esp: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "SPACE-LEFT" not in ids(dict(check_system(esp, Limits()))[str(esp)])
     monkeypatch.setattr(FolderTree, "free", lambda tree, folder: 1000)
     assert "SPACE-LEFT" in ids(dict(check_system(esp, Limits()))[str(esp)])
+
+
+@pytest.mark.real
+def test_debians_cds_and_disks(debian: Callable[[str], Path], xen_gz: Path, vmlinuz: Path, tmp_path: Path) -> None:
+    """Entries are found, and nothing is said of them that is not true of their files."""
+    ipxe = told(next(debian("ipxe").rglob("ipxe.iso")))
+    assert next((name.rpartition(": ")[2], ids(problems)) for name, problems in ipxe) == ("ipxe.lkrn", set())
+    (tmp_path / "initrd").write_bytes(initrd(vmlinuz.name.removeprefix("vmlinuz-")))
+    done = mbtool(
+        *("build-disk", "--xen", xen_gz, "--kernel", vmlinuz, "--initrd", tmp_path / "initrd"),
+        *("--xen-cmdline", "dom0_mem=512M", "--cmdline", "console=hvc0", "-o", tmp_path / "disk.img"),
+    )
+    assert done.returncode == 0, done.stderr
+    entries = dict(told(tmp_path / "disk.img"))
+    (config,) = (name for name in entries if name.endswith("BOOTX64.cfg"))
+    assert ids(entries[config]) == {"PE-NX-WRITABLE-CODE"}  # as Debian's xen.efi is
