@@ -6,22 +6,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mbtool.check import loaders
 from mbtool.check.boot_entries import BootEntry, System
 from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image
 from mbtool.check.linux import KERNEL_NAME
+from mbtool.check.loader import Loader
 from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
 from mbtool.check.trees import FolderTree, volumes
 from mbtool.errors import InputError, MbtoolError
-from mbtool.formats import grub_cfg
+from mbtool.formats import grub_cfg, syslinux_cfg
 from mbtool.model import Severity
 from mbtool.source import Limits
 
 Checked = Iterator[tuple[str, list[Problem]]]
 """Per boot entry its name and what is wrong with it; last, what is wrong with the entries together."""
+LOADERS = {
+    **dict.fromkeys(grub_cfg.LOADING[:3], ("grub:linux",)),
+    "multiboot": ("grub:multiboot",),
+    "multiboot2": ("grub:multiboot2",),
+    "bls": ("grub:linux", "systemd-boot:linux"),
+    syslinux_cfg.MBOOT: ("syslinux:mboot",),
+}
+"""What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""
 DISKS = ("disk", "fat", "iso")
 """Kinds of images that hold boot entries."""
 
@@ -99,9 +109,15 @@ def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str,
         cmdline=entry.cmdline,
         xen_cmdline=entry.xen_cmdline if entry.xen else None,
         limits=checker.limits,
-        **asked,
+        **{**asked, "loaders": asked.get("loaders") or _loaders(entry, asked.get("firmware"))},
     )
     return checker.check(boot)
+
+
+def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
+    """The rows of an entry's loader, on the firmware that is asked for; none for a loader that has no row."""
+    rows = [row for name in LOADERS.get(entry.loader, ()) for row in loaders.choose(loaders.loaders(), name)]
+    return tuple(row for row in rows if firmware is None or row.on in ("", firmware))
 
 
 def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Evidence]]:

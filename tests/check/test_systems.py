@@ -71,6 +71,8 @@ def test_a_good_system_is_clean(root: Path) -> None:
         (f"	initrd	/boot/initrd.img-{RELEASE}\n", "", "ENTRY-NO-INITRD"),
         ("	module2	/boot/vmlinuz", "	module	/boot/vmlinuz", "ENTRY-COMMAND"),
         ("multiboot2	/boot/xen.gz", "multiboot	/boot/xen.gz", "ENTRY-COMMAND"),
+        ("multiboot2	/boot/xen.gz", "linux	/boot/xen.gz", "LOADER-REFUSES"),
+        ("multiboot2	/boot/xen.gz", f"multiboot2	/boot/vmlinuz-{RELEASE}", "LOADER-REFUSES"),
         ("dom0_mem=256M", "dom0_mem=2M", "DOM0-MEM"),
         ("dom0_mem=256M", "dom0_men=256M", "XEN-OPTION-UNKNOWN"),
     ],
