@@ -6,6 +6,7 @@ Neither files nor results pile up: no more than a few files per process are unde
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -52,13 +53,13 @@ def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[Fil
         yield from (check_file(path, limits) for path in paths)
         return
     waiting: deque[tuple[str, Future[FileResult]]] = deque()
-    pool = ProcessPoolExecutor(jobs)
+    pool = _pool(jobs)
     try:
         for path in paths:
             try:
                 future = pool.submit(check_file, path, limits)
             except BrokenProcessPool:
-                pool = ProcessPoolExecutor(jobs)
+                pool = _pool(jobs)
                 future = pool.submit(check_file, path, limits)
             waiting.append((path, future))
             if len(waiting) >= AHEAD * jobs:
@@ -69,11 +70,22 @@ def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[Fil
         pool.shutdown(cancel_futures=True)
 
 
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, initializer=_leave_signals)
+
+
+def _leave_signals() -> None:
+    """Ctrl-C goes to all processes of a terminal: one that unwinds while it asks for work would stop the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _result(path: str, future: Future[FileResult], limits: Limits) -> FileResult:
     """The result; where a process was killed, which fails all that its pool has, that of another try by itself."""
     with suppress(BrokenProcessPool):
         return future.result()
-    with ProcessPoolExecutor(1) as alone, suppress(BrokenProcessPool):
+    with _pool(1) as alone, suppress(BrokenProcessPool):
         return alone.submit(check_file, path, limits).result()
     return FileResult(path, error=MbtoolError("the process that checked it was killed", source=path))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,26 @@ def test_started_without_standard_files(samples: Path, tmp_path: Path, closed: s
     assert (done.returncode, done.stderr) == (0, b"")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.toml"]
     assert (tmp_path / "a").stat().st_size > 1 << 20
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_many_processes_end_together(samples: Path, tmp_path: Path, sent: signal.Signals) -> None:
+    """A terminal sends Ctrl-C to all of them."""
+    for number in range(400):
+        (tmp_path / f"{number}.elf").hardlink_to(shutil.copy(samples / "pvh/pvh.elf", tmp_path / f"{number}"))
+    command = [sys.executable, "-m", "mbtool", "check", "--recursive", "--jobs", "2", str(tmp_path)]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        time.sleep(0.7)
+        os.killpg(process.pid, sent)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode in (128 + sent, 0, 1)  # it may have been done
+    assert b"Traceback" not in errors
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
