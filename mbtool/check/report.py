@@ -15,7 +15,7 @@ from mbtool.check.loading import started
 from mbtool.check.revocation import revoked
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.check.trees import TreeFile
-from mbtool.errors import LimitError, MbtoolError
+from mbtool.errors import LimitError, MbtoolError, UnknownFormatError
 from mbtool.model import Severity
 from mbtool.record import record
 from mbtool.source import Limits
@@ -59,6 +59,8 @@ def check_image(image: Image) -> list[Problem]:
     found = [*_findings(image)]
     for id_, rule in IMAGE_RULES.items():
         found += _applied(id_, rule(image))
+    if not found and image.content.kind == "data":  # a sound stream around something else
+        raise UnknownFormatError(image.path, ())
     return _ordered(found)
 
 

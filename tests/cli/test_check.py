@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -133,6 +134,13 @@ def test_usage(tmp_path):
     done = mbtool("check", "file", "--policy", tmp_path / "policy.toml")
     assert done.returncode == 2
     assert "NO-SUCH" in done.stderr
+
+
+def test_a_stream_around_something_else(tmp_path: Path):
+    (tmp_path / "notes.gz").write_bytes(gzip.compress(b"no image"))
+    done = mbtool("check", tmp_path / "notes.gz")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"mbtool: {tmp_path}/notes.gz: unknown format\n"
 
 
 def test_standard_input():
