@@ -20,6 +20,8 @@ from mbtool.build.exchange import exchange
 from mbtool.errors import InputError
 from mbtool.record import record
 
+BATCH = 32 << 20
+"""Bytes that are written before the storage is told of them."""
 WAITING = 8
 """Pieces that wait to be hashed, at most."""
 
@@ -207,8 +209,14 @@ def writable_target(path: Path, *, force: bool) -> Path:
     return target
 
 
+def _start_storing(fd: int, offset: int, size: int) -> None:
+    """Let these bytes go to the storage while the next ones are made: fsync then has the less to wait for."""
+    with suppress(AttributeError, OSError):  # not everywhere there is a way to ask for it
+        os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+
+
 def _write(path: Path, name: str, data: bytes | Iterable[bytes]) -> Written:
-    size = 0
+    size = started = 0
     try:
         with path.open("xb", buffering=0) as file, _digested(data) as (pieces, digest):
             for piece in pieces:
@@ -216,6 +224,9 @@ def _write(path: Path, name: str, data: bytes | Iterable[bytes]) -> Written:
                 while view:
                     view = view[file.write(view) :]
                 size += len(piece)
+                if size - started >= BATCH:
+                    _start_storing(file.fileno(), started, size - started)
+                    started = size
             os.fsync(file.fileno())
             return Written(name, size, digest())
     except OSError as error:
