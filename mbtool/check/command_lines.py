@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cache
-from importlib.resources import files
 
 from mbtool.check.boot_set import BootSet
+from mbtool.check.option_lists import Release, options_of
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import InputError
 from mbtool.formats.xen_versions import NEWEST, XenVersion
@@ -28,23 +26,9 @@ LINUX_CONSOLES = ("tty", "ttyS", "hvc")
 XEN_CONSOLES = ("com1", "com2", "vga", "dbgp")
 
 
-@cache
-def known_options(release: tuple[int, int]) -> frozenset[str]:
+def known_options(release: Release) -> frozenset[str]:
     """The options of one Xen release; of the newest known for a newer one."""
-    table = tomllib.loads((files("mbtool.check") / "xen_options.toml").read_text(encoding="utf-8"))
-    release = min(release, NEWEST.release)
-    some = (name for name, span in table["some"].items() if _within(release, span))
-    return frozenset((*table["always"], *some))
-
-
-def _within(release: tuple[int, int], span: str) -> bool:
-    first, _, last = span.partition("-")
-    return (not first or _pair(first) <= release) and (not last or release <= _pair(last))
-
-
-def _pair(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)
+    return options_of("xen_options.toml", min(release, NEWEST.release))
 
 
 @set_rule("XEN-OPTION-UNKNOWN")

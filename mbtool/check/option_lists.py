@@ -1,0 +1,36 @@
+"""Lists of options by release, as the files ``*_options.toml`` beside this one hold them."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+Release = tuple[int, int]
+"""Major and minor number."""
+
+
+@cache
+def option_list(name: str) -> dict[str, Any]:
+    """``always``: names that every release knows; ``some``: name to the releases that know it, ``first-last``."""
+    table: dict[str, Any] = tomllib.loads((files("mbtool.check") / name).read_text(encoding="utf-8"))
+    return table
+
+
+def options_of(name: str, release: Release) -> frozenset[str]:
+    """The options in the list ``name`` that one release knows."""
+    table = option_list(name)
+    return frozenset(
+        (*table["always"], *(option for option, span in table["some"].items() if _within(release, span)))
+    )
+
+
+def _within(release: Release, span: str) -> bool:
+    first, _, last = span.partition("-")
+    return (not first or _pair(first) <= release) and (not last or release <= _pair(last))
+
+
+def _pair(text: str) -> Release:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
