@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from mbtool.check.boot_set import BootSet
-from mbtool.check.command_lines import DOM0, XEN_ONLY
+from mbtool.check.command_lines import DOM0
 from mbtool.check.option_lists import option_list, options_of
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
@@ -75,9 +75,9 @@ def documented(release: str) -> frozenset[str]:
 
 @cache
 def known() -> frozenset[str]:
-    """Every word that some kernel, initrd, init or installer reads, or Xen: see CMDLINE-WRONG-SIDE."""
-    table = option_list(LIST)
-    lists = (table["always"], table["some"], table["undocumented"], table["userland"], XEN_ONLY)
+    """Every word that some kernel, initrd, init, installer or Xen reads; Xen's may be on the wrong side."""
+    linux, xen = option_list(LIST), option_list("xen_options.toml")
+    lists = (linux["always"], linux["some"], linux["undocumented"], linux["userland"], xen["always"], xen["some"])
     return frozenset(_plain(name) for names in lists for name in names)
 
 

@@ -74,6 +74,8 @@ def test_near_misses(tmp_path: Path, words: str, name: str, option: str) -> None
         # Linux' words with the other dash; undocumented ones; of other releases
         "log-buf-len=4M no_kvmclock print_fatal_signals=1 elevator=noop swapaccount=1 netconsole=@/,@1.1.1.1/",
         "slab_nomerge slub_debug=FZP slab_debug=FZP noaliencache fred=on xen_nopvspin",
+        # Xen's
+        "dom0_mem=1G hvm_debug=1 loglvl=all",
         # behind the dashes; module.parameter; too short; nothing
         "-- quite consle=ttyS0",
         "--- quite",
