@@ -8,7 +8,7 @@ from mbtool.check.image import Image
 from mbtool.check.loader import Loader
 from mbtool.check.needs.seen import PREDICATES, Seen
 
-SUBJECTS = ("multiboot", "grub", "qemu", "kernel", "xen")
+SUBJECTS = ("multiboot", "grub", "qemu", "kernel", "xen", "kexec", "rust_vmm", "others")
 """The modules of ``mbtool.check.needs`` that hold predicates."""
 
 __all__ = ["PREDICATES", "SUBJECTS", "why_not"]

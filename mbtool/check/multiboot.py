@@ -83,6 +83,16 @@ def refused(image: Image) -> Iterator[Evidence]:
                     expected=f"an end at {MEMORY_END:#x} at most",
                     id="MULTIBOOT-PAST-MEMORY",
                 )
+            if only_zeros(plan, entry := plan.registers.eip):
+                yield Evidence(
+                    "the entry point lies in memory that is only zeros",
+                    image.path,
+                    node.kind,
+                    node.offset,
+                    expected="an entry point in bytes that the file holds",
+                    found=f"{entry:#x}",
+                    id="MULTIBOOT-ENTRY-ZEROS",
+                )
         except (RefusedError, FormatError) as error:
             if not only_low(error):
                 yield Evidence.of(error, image.path, node=node.kind)
@@ -94,6 +104,11 @@ def past_memory(plan: LoadPlan) -> str:
     """That a kernel goes where no machine has memory, "" when it does not."""
     end = max((load.range.end for load in plan.loads), default=0)
     return f"it takes memory up to {end:#x}, where machines have their devices" if end > MEMORY_END else ""
+
+
+def only_zeros(plan: LoadPlan, address: int) -> bool:
+    """Whether a physical address is in what loaders clear (p_memsz past p_filesz, bss_end_addr)."""
+    return any(load.address + load.size <= address < load.range.end for load in plan.loads)
 
 
 def only_low(error: MbtoolError) -> bool:

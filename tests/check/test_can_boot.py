@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import lzma
+import struct
 import subprocess
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -16,7 +18,9 @@ from mbtool.check.capabilities import PREDICATES, why_not
 from mbtool.check.image import Image
 from mbtool.check.loader import Loader
 from mbtool.check.loaders import choose, load, loaders, newest
+from mbtool.check.report import check_image
 from mbtool.errors import InputError
+from mbtool.formats.xen_notes import XenNote
 from mbtool.source import BytesSource, open_file
 from tests.check.sets import XEN, packed, vmlinux, vmlinuz
 from tests.cli.run import mbtool
@@ -90,7 +94,7 @@ def test_zstd(loader: str, can: bool) -> None:
             },
         ),
         ("pvh/pvh.elf", {"qemu:pvh", "xen:dom0-pvh", "libxenguest:domu-pvh"}),
-        ("pv-dom0/pv-dom0.elf", {"xen:dom0-pv", "libxenguest:domu-pv", "pvgrub:domu-pv", "firecracker:elf"}),
+        ("pv-dom0/pv-dom0.elf", {"xen:dom0-pv", "libxenguest:domu-pv", "pvgrub:domu-pv"}),
     ],
 )
 def test_samples(samples: Path, name: str, can: set[str]) -> None:
@@ -108,10 +112,108 @@ def test_xen_on_uefi() -> None:
     xen = XEN / "xen-4.18.0.gz"
     assert reason(xen, "grub:multiboot2:uefi") == ""
     assert "multiboot2" in reason(xen, "grub:multiboot:uefi")
-    assert reason(xen, "limine:multiboot2:bios") == "it does not unpack gzip files"
+    assert reason(xen, "limine:multiboot2:bios") == ""  # its ChangeLog, 12.0.0: gzip again
     import gzip
 
     assert "EFI" in reason(gzip.decompress(xen.read_bytes()), "limine:multiboot2:uefi")
+
+
+def test_what_kexec_unpacks(samples: Path) -> None:
+    """kexec-tools 2.0.24 ask lzma_properties_decode, which refuses xz files' first byte; 2.0.31: zstd."""
+    kernel = (samples / "multiboot2" / "multiboot2.elf").read_bytes()
+    for data, versions in (
+        (lzma.compress(kernel, lzma.FORMAT_XZ), {"2.0.20", "2.0.23"}),
+        (lzma.compress(kernel, lzma.FORMAT_ALONE), {"2.0.20", "2.0.23", "2.0.25", "2.0.30", "2.0.31", "2.0.32"}),
+        (zstd(kernel), {"2.0.31", "2.0.32"}),
+    ):
+        rows = [row for row in loaders() if row.name == "kexec" and row.mode == "multiboot2"]
+        can = {v for row in rows for v in row.versions if not reason(data, f"kexec-{v}:multiboot2")}
+        assert can == versions
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        (12, 0x100800, "header address > load address"),
+        (16, 0x100010, "not 4k aligned"),
+        (20, 0, "load end address < load address"),
+        (24, 0, "bss end address < load end address"),
+        (28, 0x200000, "entry out of range"),
+    ],
+)
+def test_what_kexec_says_of_address_fields(field: int, value: int, problem: str) -> None:
+    """kexec-tools, kexec-multiboot-x86.c, multiboot_x86_probe: its words."""
+    magic = (0x1BADB002, 1 << 16, -0x1BAEB002 & 0xFFFFFFFF)
+    header = struct.pack("<8I", *magic, 0x100000, 0x100000, 0x101000, 0x102000, 0x100020)
+    sound = bytearray(header + bytes(4096 - len(header)))
+    assert reason(bytes(sound), "kexec:multiboot") == ""
+    struct.pack_into("<I", sound, field, value)
+    if field == 12:
+        struct.pack_into("<I", sound, 16, 0x101000)
+    assert problem in reason(bytes(sound), "kexec:multiboot")
+
+
+MONITORS = ("firecracker-1.10:elf", "firecracker-1.16:elf", "cloud-hypervisor:pvh")
+
+
+@pytest.mark.parametrize(
+    ("change", "can"),
+    [
+        ({}, (True, True, True)),
+        ({"entry": 0xFFFFF}, (False, False, False)),
+        ({"entry": 0x900000}, (False, True, True)),
+        ({"notes": {XenNote.PHYS32_ENTRY: None}}, (True, True, False)),
+    ],
+)
+def test_rust_vmm(change: dict[str, Any], can: tuple[bool, ...]) -> None:
+    """linux-loader, src/loader/elf/mod.rs: e_entry from 1 MiB on; Firecracker has known PVH since 1.12."""
+    data = vmlinux(**{"entry": 0x100000, **change})
+    assert tuple(reason(data, loader) == "" for loader in MONITORS) == can
+
+
+def test_rust_vmm_wants_a_sound_file() -> None:
+    data = bytearray(vmlinux(entry=0x100000))
+    struct.pack_into("<H", data, 54, 64)
+    assert "Invalid program header size" in reason(bytes(data), "firecracker:elf")
+
+
+def test_limine(samples: Path) -> None:
+    """common/protos/multiboot2.c: required information that it has no tag for; elf.c: classes by machine."""
+    data = bytearray((samples / "multiboot2" / "multiboot2.elf").read_bytes())
+    at = data.index(struct.pack("<HHIII", 1, 0, 16, 4, 6))
+    struct.pack_into("<I", data, at + 12, 10)  # APM
+    assert reason(bytes(data), "limine:multiboot2:bios") == "Requested tag `10` which is not supported"
+    struct.pack_into("<I", data, at + 12, 12)  # EFI64
+    assert reason(bytes(data), "limine:multiboot2:bios")
+    assert reason(bytes(data), "limine:multiboot2:uefi") == ""
+    struct.pack_into("<H", data, 18, 62)
+    assert "class" in reason(bytes(data), "limine:multiboot2:uefi")
+
+
+def test_kernels_that_are_loaded_low() -> None:
+    low = bytearray(vmlinuz())
+    low[0x211] &= ~1
+    for loader in ("kexec:linux", "cloud-hypervisor:linux"):
+        assert reason(vmlinuz(), loader) == ""
+        assert "zImage" in reason(bytes(low), loader)
+
+
+def test_only_dom0() -> None:
+    """libelf takes it; Xen's tools: "Kernel does not support unprivileged (DomU) operation"."""
+    data = vmlinux(notes={XenNote.FEATURES: b"!dom0\0"})
+    assert "unprivileged" in reason(data, "libxenguest:domu-pv")
+    assert reason(data, "xen:dom0-pv") == ""
+
+
+@pytest.mark.parametrize(("bss", "told"), [(0, False), (4096, True)])
+def test_an_entry_point_in_zeros(samples: Path, bss: int, told: bool) -> None:
+    """multiboot1.elf has p_filesz 2848 and p_memsz 7136 (readelf -l)."""
+    data = bytearray((samples / "multiboot1" / "multiboot1.elf").read_bytes())
+    entry = int.from_bytes(data[24:28], "little") + bss
+    data[24:28] = entry.to_bytes(4, "little")
+    found = [p for p in check_image(Image("kernel", BytesSource(bytes(data)))) if p.id == "MULTIBOOT-ENTRY-ZEROS"]
+    assert [p.severity for p in found] == ["warning"] * told
+    assert all(p.evidence.found == f"{entry:#x}" for p in found)
 
 
 def test_headers_where_loaders_do_not_look(samples: Path) -> None:

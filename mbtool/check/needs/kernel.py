@@ -36,27 +36,12 @@ def elf(seen: Seen) -> str:
     return "" if seen.content.kind == "elf" else f"no ELF file but {seen.content.kind}"
 
 
-@predicate("elf64")
-def elf64(seen: Seen) -> str:
-    if seen.content.kind == "elf" and seen.content.get("ei_class") == 2:
-        return ""
-    return elf(seen) or "a 32-bit ELF file"
-
-
 @predicate("elf-notes-sound")
 def notes_sound(seen: Seen) -> str:
     for finding in seen.content.findings:
         if finding.id in ("NOTE-CUT", "NOTES-CUT", "NOTES-TAIL"):
             return f"ELF Note corrupted: {finding.message}"
     return ""
-
-
-@predicate("pvh-entry")
-def pvh_entry(seen: Seen) -> str:
-    notes = seen.content.find("xen-notes")
-    if notes is not None and notes.get("PHYS32_ENTRY") is not None:
-        return ""
-    return "no PVH entry point (PHYS32_ENTRY note)"
 
 
 @predicate("efi-program")

@@ -98,3 +98,21 @@ def _guest(seen: Seen, mode: str) -> str:
         return "no notes for Xen"
     field = next(field for field in node.fields if field.name == mode)
     return "" if field.value else field.meaning
+
+
+@predicate("xen-domu")
+def xen_domu(seen: Seen) -> str:
+    """The kernel does not require to be dom0. What cannot be unpacked, others tell of."""
+    from mbtool.formats import xen_dom_parms, xen_versions
+    from mbtool.formats.elf_file import parse_elf
+    from mbtool.formats.xen_notes import FEAT_DOM0
+
+    version = xen_versions.parse(seen.loader.version)
+    hvm = seen.loader.mode == "domu-pvh"
+    try:
+        kernel = parse_elf(seen.image.dom0_kernel(version).elf)
+        parms = xen_dom_parms.derive(kernel.source, kernel, hvm=hvm, version=version)
+    except (RefusedError, FormatError):
+        return ""
+    required = parms.f_required >> FEAT_DOM0 & 1
+    return "Kernel does not support unprivileged (DomU) operation: it requires the feature dom0" if required else ""

@@ -1,0 +1,59 @@
+"""What Limine and SYSLINUX' mboot.c32 ask beyond the specification.
+
+Limine: common/protos/multiboot2.c (multiboot2_load), common/lib/elf.c (elf_bits). SYSLINUX: com32/mboot/map.c
+(map_image).
+"""
+
+from __future__ import annotations
+
+from mbtool.check.needs.seen import Seen, flat, predicate
+from mbtool.formats.elf_headers import EHDR, ELFCLASS32, EM_386, EM_X86_64, PHDR
+
+EM_486 = 6
+INFORMATION_REQUEST = 1
+LIMINE_GIVES = {1, 2, 3, 4, 6, 8, 9, 13, 14, 15, 16, 21}
+LIMINE_GIVES_ON_UEFI = {11, 12, 17, 19, 20}
+
+
+@predicate("limine-tags")
+def limine_tags(seen: Seen) -> str:
+    """All information that the header requires is of a kind that it knows."""
+    header = seen.header(2)
+    gives = LIMINE_GIVES | (LIMINE_GIVES_ON_UEFI if seen.loader.on == "uefi" else set())
+    for tag in header.children if header else ():
+        flags, types = tag.get("flags"), tag.get("mbi_tag_types")
+        if tag.get("type") != INFORMATION_REQUEST or not isinstance(flags, int) or flags & 1:
+            continue
+        for wanted in types if isinstance(types, (list, tuple)) else ():
+            if isinstance(wanted, int) and wanted not in gives:
+                return f"Requested tag `{wanted}` which is not supported"
+    return ""
+
+
+@predicate("limine-elf")
+def limine_elf(seen: Seen) -> str:
+    """It takes an ELF file's class from its machine."""
+    content = seen.content
+    if content.kind != "elf":
+        return ""
+    machine = EM_386 if content.get("ei_class") == ELFCLASS32 else EM_X86_64
+    return "" if content.get("e_machine") == machine else "e_machine does not go with the ELF file's class"
+
+
+@predicate("mboot-elf")
+def mboot_elf(seen: Seen) -> str:
+    """A sound 32-bit ELF file, which goes before address fields, or address fields."""
+    if flat(seen):
+        return ""
+    why = "neither ELF header nor a.out kludge found: "
+    if seen.content.kind != "elf" or seen.content.get("ei_class") != ELFCLASS32 or seen.source is None:
+        return why + "no 32-bit ELF file, and no address fields in the header"
+    from mbtool.formats.elf_file import parse_elf
+
+    header = parse_elf(seen.source).header
+    if header.e_machine not in (EM_386, EM_486, EM_X86_64) or header.e_version != 1:
+        return why + "an ELF file for another machine than x86, or of another version than 1"
+    if header.e_ehsize < EHDR[ELFCLASS32].size or header.e_phentsize < PHDR[ELFCLASS32].size or not header.e_phnum:
+        return why + "e_ehsize, e_phentsize or e_phnum is too small"
+    end = header.e_phoff + header.e_phentsize * header.e_phnum
+    return why + "the program headers are not in the file" if end > seen.source.size else ""
