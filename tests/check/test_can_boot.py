@@ -186,6 +186,9 @@ def test_limine(samples: Path) -> None:
     struct.pack_into("<I", data, at + 12, 12)  # EFI64
     assert reason(bytes(data), "limine:multiboot2:bios")
     assert reason(bytes(data), "limine:multiboot2:uefi") == ""
+    phoff = int.from_bytes(data[28:32], "little")
+    struct.pack_into("<I", data, phoff + 20, 0xB00)  # p_memsz
+    assert reason(bytes(data), "limine:multiboot2:uefi") == "elf: p_filesz > p_memsz"
     struct.pack_into("<H", data, 18, 62)
     assert "class" in reason(bytes(data), "limine:multiboot2:uefi")
 

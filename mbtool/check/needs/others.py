@@ -1,15 +1,17 @@
 """What Limine and SYSLINUX' mboot.c32 ask beyond the specification.
 
-Limine: common/protos/multiboot2.c (multiboot2_load), common/lib/elf.c (elf_bits). SYSLINUX: com32/mboot/map.c
-(map_image).
+Limine: common/protos/multiboot2.c (multiboot2_load), common/lib/elf.c (elf_bits, elf32_load_elsewhere,
+elf64_load_elsewhere). SYSLINUX: com32/mboot/map.c (map_image).
 """
 
 from __future__ import annotations
 
+from mbtool.check.multiboot import addressed
 from mbtool.check.needs.seen import Seen, flat, predicate
-from mbtool.formats.elf_headers import EHDR, ELFCLASS32, EM_386, EM_X86_64, PHDR
+from mbtool.formats.elf_headers import EHDR, ELFCLASS32, EM_386, EM_X86_64, PHDR, PT_LOAD
 
 EM_486 = 6
+ET_EXEC, ET_DYN = 2, 3
 INFORMATION_REQUEST = 1
 LIMINE_GIVES = {1, 2, 3, 4, 6, 8, 9, 13, 14, 15, 16, 21}
 LIMINE_GIVES_ON_UEFI = {11, 12, 17, 19, 20}
@@ -32,12 +34,19 @@ def limine_tags(seen: Seen) -> str:
 
 @predicate("limine-elf")
 def limine_elf(seen: Seen) -> str:
-    """It takes an ELF file's class from its machine."""
-    content = seen.content
-    if content.kind != "elf":
+    """If it is loaded as an ELF file: its class is taken from its machine, and no segment is cut short."""
+    content, header = seen.content, seen.header(2)
+    if content.kind != "elf" or header is None or addressed(header) or seen.source is None:
         return ""
-    machine = EM_386 if content.get("ei_class") == ELFCLASS32 else EM_X86_64
-    return "" if content.get("e_machine") == machine else "e_machine does not go with the ELF file's class"
+    from mbtool.formats.elf_file import parse_elf
+
+    elf = parse_elf(seen.source)
+    if elf.header.e_machine != (EM_386 if elf.header.ei_class == ELFCLASS32 else EM_X86_64):
+        return "e_machine does not go with the ELF file's class"
+    if elf.header.e_type not in (ET_EXEC, ET_DYN):
+        return "elf: ELF file not of type ET_EXEC nor ET_DYN"
+    loads = [phdr for phdr in elf.program_headers if phdr.p_type == PT_LOAD and phdr.p_memsz]
+    return "elf: p_filesz > p_memsz" if any(phdr.p_filesz > phdr.p_memsz for phdr in loads) else ""
 
 
 @predicate("mboot-elf")
