@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.boot, pytest.mark.real]
 
 STARTED = r"Freed \d+kB init memory"
 """Xen's last word before it leaves the CPU to dom0."""
-OVER = rf"{STARTED}|Panic on CPU|Manual reset required|^Reboot in"
+OVER = rf"{STARTED}|Panic on CPU \d+:\n.*\n|Manual reset required|^Reboot in"
 MIB = 1 << 20
 KERNEL = vmlinux()
 
