@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mbtool.check.boot_set import BootSet, Firmware
@@ -19,6 +20,8 @@ REFUSALS = (
     ("the command line is ", "LINUX-CMDLINE-LONG"),
     ("the initrd is too big", "LINUX-INITRD-BIG"),
 )
+OLD = "too old for the 32-bit entry"
+NO_INITRD = "too old for an initrd"
 
 
 def is_bzimage(image: Image | None) -> bool:
@@ -64,6 +67,12 @@ def limits(boot: BootSet) -> Iterator[Evidence]:
     try:
         linux_boot.plan(kernel.path, head, kernel.source.size, boot.cmdline or "", initrd)
     except RefusedError as error:
+        if error.problem.startswith(OLD) and boot.loaders:  # can-boot knows who has another entry
+            if initrd is not None and error.found.startswith("boot protocol 1."):
+                yield replace(
+                    Evidence.of(error, kernel.path, id="LINUX-INITRD-OLD", node="bzimage"), message=NO_INITRD
+                )
+            return
         rule = next((id_ for start, id_ in REFUSALS if error.problem.startswith(start)), "LINUX-REFUSED")
         yield Evidence.of(error, kernel.path, id=rule, node="bzimage")
     except MbtoolError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from mbtool.record import record
 
 
@@ -19,6 +21,8 @@ class Loader:
     unpacks: tuple[str, ...] | None = None
     payloads: tuple[str, ...] = ()
     protocol: tuple[int, int] = (0, 0)
+    says: tuple[tuple[str, str], ...] = ()
+    """How reasons begin (``*``: anything), or ids of rules, and what the loader prints for each."""
 
     @property
     def version(self) -> str:
@@ -29,6 +33,10 @@ class Loader:
     def on(self) -> str:
         """The only firmware, "" when it does not matter."""
         return self.firmware[0] if len(self.firmware) == 1 else ""
+
+    def words_for(self, reason: str) -> str:
+        """What the loader prints for this reason, or because of the rule of this id, "" where that is not known."""
+        return next((text for start, text in self.says if fnmatchcase(reason, f"{start}*")), "")
 
     def __str__(self) -> str:
         head = f"{self.name}-{self.version}" if self.version else self.name

@@ -13,6 +13,9 @@
     protocol = "2.08"               # the least version of the Linux boot protocol
     needs = ["multiboot1"]          # names of predicates (mbtool.check.needs), all of which must hold
     sources = ["the file and function that decides it"]
+
+    [loader.says]                   # what it prints, by how a reason begins (*: anything), or by a rule's id
+    "no Multiboot 1 header" = "no multiboot header found"
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ MAX_FILE = 1 << 20
 FIRMWARE = ("bios", "uefi")
 _LISTS = ("versions", "firmware", "unpacks", "payloads", "needs", "sources")
 _TEXTS = ("name", "mode", "title", "protocol")
+_TABLES = ("says",)
 
 
 @cache
@@ -76,8 +80,11 @@ def _row(source: str, where: str, row: dict[str, Any], predicates: tuple[str, ..
         if key in _TEXTS:
             if not isinstance(value, str) or not value:
                 raise wrong(key, "text")
+        elif key in _TABLES:
+            if not isinstance(value, dict) or not all(isinstance(text, str) and text for text in value.values()):
+                raise wrong(key, "a table of texts")
         elif key not in _LISTS:
-            raise wrong(key, f"one of: {', '.join((*_TEXTS, *_LISTS))}")
+            raise wrong(key, f"one of: {', '.join((*_TEXTS, *_LISTS, *_TABLES))}")
         elif not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise wrong(key, "a list of texts")
     for key in ("name", "mode", "title", "needs", "sources"):
@@ -92,7 +99,8 @@ def _row(source: str, where: str, row: dict[str, Any], predicates: tuple[str, ..
     if not (major.isdecimal() and minor.isdecimal()):
         raise wrong("protocol", "a version like 2.08")
     lists = {key: tuple(row[key]) for key in _LISTS if key in row}
-    return Loader(row["name"], row["mode"], row["title"], protocol=(int(major), int(minor)), **lists)
+    says = tuple(row.get("says", {}).items())
+    return Loader(row["name"], row["mode"], row["title"], protocol=(int(major), int(minor)), says=says, **lists)
 
 
 def choose(rows: Sequence[Loader], wanted: str) -> list[Loader]:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
-from mbtool.errors import MbtoolError
+from mbtool.errors import MbtoolError, UnknownFormatError
+
+NO_IMAGE = "no image of any kind"
 
 
 def started(boot: BootSet) -> Image | None:
@@ -25,12 +27,17 @@ def loader(boot: BootSet) -> Iterator[Evidence]:
 
     try:
         reasons = [(row, why_not(image, row)) for row in boot.loaders]
+        kind = image.root.kind
+    except UnknownFormatError:
+        reasons, kind = [(row, NO_IMAGE) for row in boot.loaders], ""
     except MbtoolError:
         return  # UNREADABLE says so
     if all(reason for _, reason in reasons):
+        printed = [words for row, reason in reasons if (words := row.words_for(reason))]
         yield Evidence(
             "; ".join(f"{row}: {reason}" for row, reason in reasons),
             image.path,
-            image.root.kind,
+            kind,
             0,
+            console=printed[0] if printed else "",
         )

@@ -27,6 +27,8 @@ SUBJECTS = (
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 FORM = ("elf", "multiboot")
 """Subjects of rules about the form of a kernel, on which loaders differ."""
+GRUB_SAYS = "error: "
+"""How GRUB's messages begin."""
 UNREADABLE = "UNREADABLE"
 LIMIT = "LIMIT"
 
@@ -117,7 +119,19 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
         else problem
         for problem in alone
     ]
-    return _ordered([*alone, *together])
+    return _ordered([_said(boot, problem) for problem in (*alone, *together)])
+
+
+def _said(boot: BootSet, problem: Problem) -> Problem:
+    """What the machine prints is what the loader asked for prints, not what GRUB would."""
+    if not boot.loaders or problem.id == "LOADER-REFUSES":
+        return problem
+    printed = next((words for row in boot.loaders if (words := row.words_for(problem.id))), "")
+    grub = any(row.name == "grub" for row in boot.loaders)
+    if not printed and (grub or not problem.console.startswith(GRUB_SAYS)):
+        return problem
+    evidence = replace(problem.evidence, console=printed)
+    return replace(problem, evidence=evidence, words=replace(problem.words, console=""))
 
 
 def _together(boot: BootSet) -> Iterator[Problem]:

@@ -70,6 +70,7 @@ def can_boot(
                     "title": row.title,
                     "can_boot": not reason,
                     "reason": reason,
+                    "console": row.words_for(reason) if reason else "",
                     "sources": list(row.sources),
                 }
                 for row, reason in verdicts

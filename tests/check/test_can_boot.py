@@ -296,6 +296,7 @@ versions = ["1"]
 mode = "multiboot"
 title = "my loader"
 unpacks = ["zstd"]
+says = { "no Multiboot 1 header" = "I want Multiboot" }
 needs = ["multiboot1", "elf32-or-addresses"]
 sources = ["mine.c"]
 """
@@ -309,6 +310,8 @@ def test_rows_of_users(tmp_path: Path, samples: Path) -> None:
     kernel = samples / "multiboot1" / "multiboot1.elf"
     done = mbtool("can-boot", kernel, "--loaders", path, "--loader", "mine-1:multiboot")
     assert (done.returncode, done.stdout) == (0, "yes  mine-1:multiboot\n")
+    done = mbtool("can-boot", samples / "pvh" / "pvh.elf", "--loaders", path, "--loader", "mine", "--json")
+    assert json.loads(done.stdout)["loaders"][0]["console"] == "I want Multiboot"
 
 
 @pytest.mark.parametrize(
@@ -321,6 +324,7 @@ def test_rows_of_users(tmp_path: Path, samples: Path) -> None:
         ('mode = "multiboot"', 'mode = "multiboot"\nfirmware = ["coreboot"]'),
         ('mode = "multiboot"', 'mode = "multiboot"\nprotocol = "two"'),
         ('mode = "multiboot"', 'mode = "multiboot"\nother = "x"'),
+        ('"I want Multiboot"', "3"),
         ("[[loader]]", "[loader]"),
         ("[[loader]]", "[[lodaer]]"),
         ("[[loader]]", "]["),
@@ -343,6 +347,8 @@ def test_command_line(tmp_path: Path, samples: Path) -> None:
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
     assert [row["can_boot"] for row in document["loaders"]] == [False, True]
+    said = json.loads(mbtool("can-boot", kernel, "--loader", "grub:multiboot:bios", "--json").stdout)["loaders"]
+    assert [row["console"] for row in said] == ["no multiboot header found"]  # GRUB 2.06
     everything = mbtool("can-boot", kernel)
     assert everything.returncode == 0
     assert "no   pvgrub-2.12:domu-pv" in everything.stdout

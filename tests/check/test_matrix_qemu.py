@@ -1,8 +1,9 @@
 """The matrix on QEMU's own loaders (-kernel): the sample kernels with one field changed, run to their end.
 
-The verdict is that of check with --loader, over the three ways in which QEMU starts a kernel. A set boots when the
-kernel has reported all and switched the machine off. Instructions that make no sense and machines without enough
-memory are left out, as is a file without the Linux signature: QEMU starts it like a kernel of 1993.
+The verdict is that of check with --loader, over the three ways in which QEMU starts a kernel, and what it says that
+the machine prints is to be printed. A set boots when the kernel has reported all and switched the machine off.
+Instructions that make no sense and machines without enough memory are left out, as is a file without the Linux
+signature: QEMU starts it like a kernel of 1993.
 """
 
 from __future__ import annotations
@@ -79,12 +80,17 @@ ROWS: dict[str, Row] = {
     "mb1-flags": Row(changed(MB1, AT1, header1(0x13))),  # GRUB refuses them
     "mb1-misaligned": Row(MB1[:AT1] + bytes(2) + MB1[AT1:], NO_NOTE),
     "mb1-past-limit": Row(MB1[:AT1] + bytes(8192) + MB1[AT1:], NO_NOTE),
+    "mb1-at-the-limit": Row(MB1[:AT1] + bytes(8192 - 48 - AT1) + MB1[AT1:], NO_NOTE),  # GRUB looks further
+    "mb1-video": Row(changed(MB1, AT1, header1(7))),
+    "mb1-e_flags": Row(ehdr(MB1, "e_flags", 4)),
     "mb1-gzip": Row(gzip.compress(MB1), NO_KERNEL),
     "mb1-cut": Row(MB1[:0x300], ELF_KERNEL),
     "pvh": Row(PVH),
     "pvh-ei_class": Row(ehdr(PVH, "ei_class", 2), "elfboot unsupported flags"),
     "pvh-e_entry": Row(ehdr(PVH, "e_entry", 0)),  # the note decides
     "pvh-e_machine": Row(ehdr(PVH, "e_machine", 183), ELF_KERNEL),
+    "pvh-e_flags": Row(ehdr(PVH, "e_flags", 0x10000), "elfboot unsupported flags = 10000"),
+    "pvh-e_flags-other": Row(ehdr(PVH, "e_flags", 2)),
     "pvh-e_phoff": Row(ehdr(PVH, "e_phoff", PAST), ELF_KERNEL),
     "pvh-e_phentsize": Row(ehdr(PVH, "e_phentsize", 0)),
     "pvh-e_phnum": Row(ehdr(PVH, "e_phnum", 0), ELF_KERNEL),
@@ -105,6 +111,7 @@ ROWS: dict[str, Row] = {
     "linux-setup-sects-64": Row(linux(setup_sects=64), NO_KERNEL),
     "linux-cut": Row(LINUX[:0x800], NO_KERNEL),
     "linux-gzip": Row(gzip.compress(LINUX), NO_KERNEL),
+    "linux-1.255": Row(linux(version=0x1FF)),  # loaded low, it runs
     "linux-initrd": Row(LINUX, initrd=INITRD),
     "linux-initrd-big": Row(linux(initrd_addr_max=0x1000000, xloadflags=1), "qemu: initrd is too large", INITRD),
     "linux-too-old": Row(linux(version=0x1FF), "linux kernel too old to load a ram disk", INITRD),
@@ -118,10 +125,12 @@ def judge(row: Row, folder: Path) -> Result:
     if initrd:
         initrd.write_bytes(row.initrd)
     with open_set(kernel=kernel, initrd=initrd, loaders=LOADERS) as boot:
-        errors = frozenset(problem.id for problem in check_set(boot) if problem.severity == "error")
+        errors = [problem for problem in check_set(boot) if problem.severity == "error"]
     command = [QEMU, *ALWAYS, "-m", "96", "-kernel", str(kernel), *(["-initrd", str(initrd)] if initrd else [])]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
-    return Result(not errors, errors, row.says if errors else "", ": end" in done.stdout, done.stdout + done.stderr)
+    predicted = next((problem.console for problem in errors if problem.console), "")
+    rules = frozenset(problem.id for problem in errors)
+    return Result(not errors, rules, predicted, ": end" in done.stdout, done.stdout + done.stderr)
 
 
 def results(folder: Path) -> Iterator[tuple[str, Result]]:
@@ -136,4 +145,6 @@ def test_verdict_and_boot_agree(tmp_path: Path, tool: Callable[[str], str], name
     result = judge(ROWS[name], tmp_path)
     assert result.booted == (not ROWS[name].says), result.console[-2000:]
     assert result.sound == result.booted
+    assert bool(result.predicted) == bool(ROWS[name].says)
     assert result.predicted in result.console
+    assert ROWS[name].says in result.console

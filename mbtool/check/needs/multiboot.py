@@ -32,11 +32,6 @@ def whole(seen: Seen) -> str:
     return f"{cut.message} (expected {cut.expected}, found {cut.found})" if cut else ""
 
 
-@predicate("no-multiboot1")
-def no_multiboot1(seen: Seen) -> str:
-    return "it is taken for a Multiboot 1 kernel" if seen.header(1) is not None else ""
-
-
 @predicate("multiboot2")
 def multiboot2(seen: Seen) -> str:
     return _multiboot(seen, 2)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from mbtool.check.needs.qemu_elf import QemuElf
 
 
+SEARCHED = 8192 - 48
+
+
 def _qemu_elf(seen: Seen) -> QemuElf | None:
     from mbtool.check.needs.qemu_elf import QemuElf
     from mbtool.formats.elf_file import parse_elf
@@ -29,12 +32,34 @@ def qemu_multiboot(seen: Seen) -> str:
     return elf.refusal or ("" if elf.holds(elf.entry) else "the entry point lies outside of what is loaded")
 
 
+@predicate("qemu-multiboot-found")
+def found(seen: Seen) -> str:
+    """It looks for a header that has room for all of its fields, those that the flags leave out as well."""
+    header = seen.header(1)
+    if header is None or header.offset < SEARCHED:
+        return ""
+    return f"the Multiboot header at {header.offset:#x} is not found: it looks at the first {SEARCHED:#x} bytes"
+
+
+@predicate("no-multiboot1")
+def no_multiboot1(seen: Seen) -> str:
+    taken = seen.header(1) is not None and not found(seen)
+    return "it is taken for a Multiboot 1 kernel" if taken else ""
+
+
+@predicate("qemu-not-packed")
+def not_packed(seen: Seen) -> str:
+    """A file that is packed is taken for a kernel older than the protocol's signature."""
+    codec = seen.image.codec
+    return f"it does not unpack {codec} files{': ' if (cut := setup_whole(seen)) else ''}{cut}" if codec else ""
+
+
 @predicate("qemu-pvh")
 def qemu_pvh(seen: Seen) -> str:
     elf = _qemu_elf(seen)
     if elf is None:
         return f"no ELF file but {seen.content.kind}"
-    if reason := elf.refusal:
+    if reason := elf.flags_refused or elf.refusal:
         return reason
     if not elf.pvh_entry:
         return "no PVH entry point (PHYS32_ENTRY note in a note segment)"

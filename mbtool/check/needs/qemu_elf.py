@@ -15,6 +15,7 @@ from mbtool.formats.elf_headers import PHDR, PT_LOAD, PT_NOTE, Phdr
 from mbtool.formats.xen_notes import XenNote, number
 
 PF_X = 1
+MULTIBOOT_FLAGS = 0x10004
 
 
 class QemuElf:
@@ -28,6 +29,12 @@ class QemuElf:
         self._phdrs: Sequence[Phdr] = (
             [layout.parse(data, at) for at in range(0, len(data), layout.size)] if self._whole else []
         )
+
+    @property
+    def flags_refused(self) -> str:
+        """Its way to PVH takes two bits of e_flags for those of a Multiboot header."""
+        flags = self._elf.header.e_flags
+        return f"elfboot unsupported flags = {flags:x}: e_flags" if flags & MULTIBOOT_FLAGS else ""
 
     @property
     def refusal(self) -> str:
