@@ -5,8 +5,10 @@ Neither files nor results pile up: no more than a few files per process are unde
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -71,14 +73,26 @@ def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[Fil
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, initializer=_leave_signals)
+    # Not Python 3.14's own choice, forkserver, whose resource tracker prints tracebacks when a terminal hangs up.
+    fork = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(jobs, mp_context=fork, initializer=_start)
 
 
-def _leave_signals() -> None:
-    """Ctrl-C goes to all processes of a terminal: one that unwinds while it asks for work would stop the others."""
+def _start() -> None:
+    """A process ends with the first one, and for no signal that a terminal sends to all."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # One that unwinds while it asks for work would stop the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def _end_with_parent() -> None:
+    """Nobody else ends this process when its parent is killed; it would wait for work, and keep its files open."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _result(path: str, future: Future[FileResult], limits: Limits) -> FileResult:
