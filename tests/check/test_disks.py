@@ -132,6 +132,7 @@ def test_a_cd_is_judged_as_the_directory_is(tool: Tool, esp: Path, name: str) ->
 
 def test_disks_that_mbtool_builds(tool: Tool, esp: Path, tmp_path: Path) -> None:
     """The configuration of Xen's EFI loader, and GRUB's."""
+    tool("grub-mkimage")
     samples = ROOT / "samples"
     done = mbtool(
         *("build-disk", "--loader", "grub", "--kernel", samples / "multiboot1" / "multiboot1.elf"),

@@ -28,16 +28,15 @@ def format_name(request) -> str:
 
 
 def test_qemu_img_reads_the_same_disk_back(samples, tmp_path, tool, format_name):
+    qemu_img = tool("qemu-img")
     raw = build(samples, tmp_path / "disk.img")
     image = build(samples, tmp_path / "disk.other", "--format", format_name, "--verify-reproducible")
     driver = FORMATS[format_name]
-    subprocess.run([tool("qemu-img"), "compare", "-f", "raw", "-F", driver, raw, image], check=True)
-    info = subprocess.run(
-        [tool("qemu-img"), "info", "-f", driver, "--output=json", image], check=True, capture_output=True
-    )
+    subprocess.run([qemu_img, "compare", "-f", "raw", "-F", driver, raw, image], check=True)
+    info = subprocess.run([qemu_img, "info", "-f", driver, "--output=json", image], check=True, capture_output=True)
     assert json.loads(info.stdout)["virtual-size"] == raw.stat().st_size
     if driver != "vpc":  # qemu-img has no check for VHD
-        subprocess.run([tool("qemu-img"), "check", "-f", driver, image], check=True)
+        subprocess.run([qemu_img, "check", "-f", driver, image], check=True)
     assert f'format = "{format_name}"' in (tmp_path / "disk.other.toml").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "disk.img",
