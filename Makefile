@@ -34,6 +34,7 @@ real: $(VENV)/.installed-dev
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable .
+	$(BIN)/python -m compileall -q mbtool
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

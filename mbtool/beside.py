@@ -26,6 +26,15 @@ class Beside(Generic[T]):
         except BaseException as error:  # raised again where the outcome is asked for
             self._error = error
 
+    def wait(self, seconds: float) -> None:
+        """Let it have the interpreter alone for so long, or until it is done."""
+        self._thread.join(seconds)
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is there: ``result`` would not wait."""
+        return not self._thread.is_alive()
+
     def result(self) -> T:
         """The outcome, waited for; raises what the computation raised."""
         self._thread.join()

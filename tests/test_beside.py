@@ -25,6 +25,17 @@ def test_runs_meanwhile():
         assert beside.result() == beside.result() == 42
 
 
+def test_waiting_for_a_while():
+    allowed = threading.Event()
+    with Beside(lambda: allowed.wait(60)) as beside:
+        done = [beside.done]
+        for seconds in (0.01, 60):
+            beside.wait(seconds)
+            done.append(beside.done)
+            allowed.set()
+        assert done == [False, False, True]
+
+
 def test_raises_where_the_outcome_is_asked_for():
     def work() -> None:
         raise FormatError("broken")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, TextIO
 
+from mbtool.beside import Beside
 from mbtool.errors import MbtoolError, UnknownFormatError
 from mbtool.identify import inspect
 from mbtool.model import Node, Severity
 from mbtool.render.style import Style
 from mbtool.source import Limits, Source, open_file, open_stdin
+
+HEAD_START = 0.06
+"""Seconds until a file is hashed beside its inspection: most are shown by then, or of no known format."""
 
 
 class Report(Protocol):
@@ -26,13 +30,16 @@ def show(path: str, limits: Limits, report: Report, *, full: bool, tolerant: boo
     Raises MbtoolError when the file cannot be shown; with ``tolerant`` a file of no known format is passed over.
     """
     with open_stdin() if path == "-" else open_file(path) as source:
-        try:
-            root = inspect(source, limits, full=full)
-        except UnknownFormatError:
-            if tolerant:
-                return 0
-            raise
-        report.image(path, source.size, _sha256(source), root)
+        with Beside(lambda: inspect(source, limits, full=full)) as inspection:
+            inspection.wait(HEAD_START)
+            sha256 = None if inspection.done else _sha256(source)
+            try:
+                root = inspection.result()
+            except UnknownFormatError:
+                if tolerant:
+                    return 0
+                raise
+        report.image(path, source.size, sha256 or _sha256(source), root)
     findings = [finding for node in root.walk() for finding in node.findings]
     if any(finding.id == "LIMIT" for finding in findings):
         return 2
@@ -40,7 +47,7 @@ def show(path: str, limits: Limits, report: Report, *, full: bool, tolerant: boo
 
 
 def _sha256(source: Source) -> str:
-    import hashlib  # slow to load: not before the inspection, which may load it beside other work
+    import hashlib  # slow to load: not before the inspection is under way
 
     digest = hashlib.sha256()
     for piece in source.chunks():

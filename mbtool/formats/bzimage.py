@@ -25,6 +25,8 @@ from mbtool.source import Source
 VERSION_AREA = 0x200
 """``kernel_version`` counts from here."""
 MAX_VERSION_STRING = 256
+HEAD_START = 0.03
+"""Seconds in which the payload's decoder is under way: it takes longest, and should not wait for anything else."""
 
 
 def reject(source: Source) -> str:
@@ -84,6 +86,7 @@ def inspect(source: Source, context: Context) -> Node:
     with Beside(lambda: _payload(source, context, header, size)) as payload:
         if source.streamed:
             payload.result()  # a stream has one reader at a time
+        payload.wait(HEAD_START)
         crc = linux_crc.check(source, header, str(fields[0].value))
         if crc is not None:
             field, problems = linux_crc.show(crc)

@@ -14,15 +14,13 @@ from typing import cast
 
 from mbtool.errors import FormatError, LimitError, MbtoolError, UnsupportedError
 from mbtool.formats.context import Context
-from mbtool.formats.streams import Codec, MemberStream, Tail
+from mbtool.formats.streams import AT_ONCE, Codec, MemberStream, Tail
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.record import record
 from mbtool.source import MIB, Budget, Source
 
 HEAD = 16
 """Bytes that ``detect`` needs."""
-AT_ONCE = 2 * MIB
-"""A source up to this size is unpacked whole before its content is looked at: that takes milliseconds."""
 NEARLY = 512 * 1024
 """When no more packed bytes than these are left after the content was looked at, they are unpacked too."""
 

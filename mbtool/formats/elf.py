@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mbtool.errors import MbtoolError
-from mbtool.formats import elf_notes, linux_details, multiboot, xen_hypervisor
+from mbtool.formats import elf_notes, linux_details, multiboot
 from mbtool.formats.context import Context
 from mbtool.formats.elf_file import ElfFile, parse_elf, reject
 from mbtool.formats.elf_headers import EHDR, PHDR, PT_LOAD, PT_NOTE, SHDR, SHT_NOBITS, SHT_NOTE, Ehdr, Phdr, Shdr
@@ -50,15 +50,19 @@ class _Inspection:
         names = self.guard(lambda: elf.section_names(sections)) or ("",) * len(sections)
         if elf.header.e_shoff and not sections and not self.sections_reachable():
             fields.append(_unread(elf))
-        notes = self.guard(lambda: self.notes(sections)) or []
+        multiboot_headers = (self.guard(lambda: multiboot.headers(source)) or ()) if elf.is_x86 else ()
+        areas = self.note_areas()
+        if any(start > source.at_hand for start, _, _ in areas):
+            from mbtool.formats import xen_nodes  # noqa: F401  while they are being unpacked
+        contents = self.contents(areas)
+        notes = self.guard(lambda: self.notes(areas, sections)) or []
         xen = [note for note in notes if elf_notes.for_xen(source, note)]
-        contents = self.contents(notes)
         children = [
             *self.segments(),
             *self.section_nodes(sections, names),
             *(elf_notes.node(note) for note in self.limited(notes, "note")),
             *self.xen(xen, LEGACY_SECTION in names),
-            *(self.guard(lambda: multiboot.headers(source)) or () if elf.is_x86 else ()),
+            *multiboot_headers,
             *contents,
         ]
         if elf.is_x86 and not any(node.kind == "linux-kernel" for node in contents):
@@ -142,10 +146,14 @@ class _Inspection:
             nodes.append(Node("elf-section", shdr.sh_offset, size, fields, (), findings))
         return nodes
 
-    def notes(self, sections: tuple[Shdr, ...]) -> list[Note]:
-        """The notes of PT_NOTE segments; those of SHT_NOTE sections too when there is no Xen note, or when full."""
+    def note_areas(self) -> list[elf_notes.Area]:
+        """Where the notes of PT_NOTE segments are."""
         phdrs = [phdr for phdr in self.elf.program_headers if phdr.p_type == PT_NOTE]
-        notes = self.walk([(phdr.p_offset, phdr.p_filesz, phdr.p_align) for phdr in phdrs])
+        return [(phdr.p_offset, phdr.p_filesz, phdr.p_align) for phdr in phdrs]
+
+    def notes(self, areas: list[elf_notes.Area], sections: tuple[Shdr, ...]) -> list[Note]:
+        """The notes of PT_NOTE segments; those of SHT_NOTE sections too when there is no Xen note, or when full."""
+        notes = self.walk(areas)
         if self.context.full or not any(elf_notes.for_xen(self.elf.source, note) for note in notes.values()):
             named = [shdr for shdr in sections[1:] if shdr.sh_type == SHT_NOTE]
             more = self.walk([(shdr.sh_offset, shdr.sh_size, shdr.sh_addralign) for shdr in named])
@@ -176,20 +184,23 @@ class _Inspection:
         parms = self.guard(lambda: xen_nodes.dom_parms_node(elf, start, size))
         return [node, parms] if parms else [node]
 
-    def contents(self, notes: list[Note]) -> list[Node]:
+    def contents(self, areas: list[elf_notes.Area]) -> list[Node]:
         """What the image says about itself, looked for no further than the notes when it is being unpacked."""
         source = self.elf.source
         loads = [phdr.p_offset for phdr in self.elf.program_headers if phdr.p_type == PT_LOAD and phdr.p_filesz]
-        start, stop = min(loads, default=0), source.known_size
+        start, stop, keep = min(loads, default=0), source.known_size, 0
         if self.context.full:
             stop = source.size
         if stop is None:
-            stop = max((note.desc_offset + len(note.desc) for note in notes), default=0)
-            stop = max(stop, source.at_hand)
-        for find in (linux_details.find, xen_hypervisor.find):
-            if node := self.guard(lambda: find(source, start, stop)):  # noqa: B023 it is called at once
-                return [node]
-        return []
+            ends = [at + min(size, elf_notes.MAX_BYTES) for at, size, _ in areas]
+            stop = max(source.at_hand, *ends)
+            keep = min((at for at, _, _ in areas), default=0)
+        if node := self.guard(lambda: linux_details.find(source, start, stop, keep)):
+            return [node]
+        from mbtool.formats import xen_hypervisor
+
+        node = self.guard(lambda: xen_hypervisor.find(source, start, stop))
+        return [node] if node else []
 
 
 def _unread(elf: ElfFile) -> Field:

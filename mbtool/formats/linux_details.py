@@ -19,19 +19,23 @@ MAX_BANNER = 1024
 MAX_PLACES = 64
 """Places tried: the banner's first words stand in a kernel a few times."""
 CONFIG_START, CONFIG_END = b"IKCFG_ST", b"IKCFG_ED"
-GZIP = b"\x1f\x8b\x08"
+CONFIG_MARK = CONFIG_START + b"\x1f\x8b\x08"
 MAX_CONFIG = 4 * MIB
 """Bytes of configuration, packed or not; a real one has 60 KiB and 300 KiB."""
+Text = tuple[int, bytes]
+"""Offset and bytes."""
+Place = tuple[int, int, bool]
+"""Offset and size (bytes) of the packed configuration, and whether its end is there."""
 PARTS = r"Linux version (?P<version>\S+) \((?P<builder>[^()]*)\) \((?P<compiler>.*)\) (?P<build>#.*)"
 
 
-def find(source: Source, start: int, stop: int) -> Node | None:
+def find(source: Source, start: int, stop: int, keep: int = 0) -> Node | None:
     """The kernel's details found in the bytes [start, stop) of a vmlinux, None when it is no Linux kernel.
 
     The node (kind ``linux-kernel``) is all that was looked at. A configuration is its child, still packed:
-    ``config`` unpacks it.
+    ``config`` unpacks it. A source that is being unpacked need not keep what was looked at before ``keep``.
     """
-    banner = _banner(source, start, stop)
+    banner, place = _look(source, start, stop, keep)
     if banner is None:
         return None
     at, raw = banner
@@ -43,7 +47,6 @@ def find(source: Source, start: int, stop: int) -> Node | None:
             begin = at - start + len(text[: match.start(name)].encode())
             fields.append(Field(name, value, begin, len(stored), "", stored, telling=name != "builder"))
     fields.append(Field("banner", text, at - start, len(raw), "", raw, telling=not fields))
-    place = _config_place(source, start, stop)
     if place is None:
         size = source.known_size
         part = "" if size is not None and stop >= size else f"not in the {stop - start} bytes that were looked at"
@@ -66,10 +69,10 @@ def config(source: Source, start: int, stop: int) -> bytes | None:
 
     Raises FormatError when it is damaged or larger than MAX_CONFIG bytes.
     """
-    place = _config_place(source, start, stop)
-    if place is None:
+    at = source.search(CONFIG_MARK, start, stop)
+    if at < 0:
         return None
-    begin, length, _ = place
+    begin, length, _ = _config_place(source, at, stop)
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         text = stream.decompress(source.read(begin, length), MAX_CONFIG)
@@ -82,38 +85,52 @@ def config(source: Source, start: int, stop: int) -> bytes | None:
     return text
 
 
-def _banner(source: Source, start: int, stop: int) -> tuple[int, bytes] | None:
-    """Place and text of the banner.
+def _look(source: Source, start: int, stop: int, keep: int) -> tuple[Text | None, Place | None]:
+    """Banner and place of the configuration, found in one pass.
 
-    A kernel may hold a second one without a build number, from before the number was known: that is not what it
-    prints.
+    A kernel may hold a second banner without a build number, from before the number was known: that is not what
+    it prints.
     """
-    second = None
-    for at in _places(source, BANNER, start, stop):
-        raw = source.read(at, min(MAX_BANNER, stop - at)).split(b"\0")[0].split(b"\n")[0]
-        if not raw[len(BANNER) : len(BANNER) + 1].isdigit():
-            continue
-        if re.search(rb"\) #\d", raw):
-            return at, raw
-        second = second or (at, raw)
-    return second
+    banner: Text | None = None
+    unnumbered: Text | None = None
+    place: Place | None = None
+    tried = 0
+    for begin, data, size in _windows(source, start, stop, keep):
+        if place is None and (found := data.find(CONFIG_MARK, 0, size + len(CONFIG_MARK) - 1)) >= 0:
+            place = _config_place(source, begin + found, stop)
+        found = -1
+        while banner is None and tried < MAX_PLACES:
+            found = data.find(BANNER, found + 1, size + len(BANNER) - 1)
+            if found < 0:
+                break
+            tried += 1
+            raw = data[found : found + MAX_BANNER].split(b"\0")[0].split(b"\n")[0]
+            if not raw[len(BANNER) : len(BANNER) + 1].isdigit():
+                continue
+            if re.search(rb"\) #\d", raw):
+                banner = begin + found, raw
+            unnumbered = unnumbered or (begin + found, raw)
+        if banner and place:
+            break
+    return banner or unnumbered, place
 
 
-def _config_place(source: Source, start: int, stop: int) -> tuple[int, int, bool] | None:
-    """Offset and size (bytes) of the packed configuration and whether its end is there."""
-    for at in _places(source, CONFIG_START + GZIP, start, stop):
-        begin = at + len(CONFIG_START)
-        limit = min(stop, begin + MAX_CONFIG)
-        end = source.search(CONFIG_END, begin, limit)
-        return begin, (limit if end < 0 else end) - begin, end >= 0
-    return None
+def _windows(source: Source, start: int, stop: int, keep: int) -> Iterator[tuple[int, bytes, int]]:
+    """(offset, data, size): what begins in the data's first ``size`` bytes is there for MAX_BANNER bytes."""
+    data = b""
+    for piece in source.chunks(start, stop):
+        data += piece
+        size = len(data) - MAX_BANNER
+        if size > 0:
+            yield start, data, size
+            start, data = start + size, data[size:]
+            source.forget(min(start, keep))
+    yield start, data, len(data)
 
 
-def _places(source: Source, needle: bytes, start: int, stop: int) -> Iterator[int]:
-    """Where ``needle`` stands in [start, stop), the first MAX_PLACES of them."""
-    for _ in range(MAX_PLACES):
-        at = source.search(needle, start, stop)
-        if at < 0:
-            return
-        yield at
-        start = at + 1
+def _config_place(source: Source, at: int, stop: int) -> Place:
+    """The packed configuration whose mark is at offset ``at``."""
+    begin = at + len(CONFIG_START)
+    limit = min(stop, begin + MAX_CONFIG)
+    end = source.search(CONFIG_END, begin, limit)
+    return begin, (limit if end < 0 else end) - begin, end >= 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
+from mbtool.ahead import ahead
 from mbtool.errors import FormatError, LimitError, MbtoolError
 from mbtool.model import Field, Finding
 from mbtool.record import record
@@ -22,6 +23,8 @@ FIRST, SLICE = 4096, 256 * 1024
 """Packed bytes read at once: at a member's start (it may be tiny, and one of many), later."""
 MAX_MEMORY = 1024 * MIB
 """Most that a stream's dictionary or window may take."""
+AT_ONCE = 2 * MIB
+"""A source up to this size is unpacked whole before its content is looked at: that takes milliseconds."""
 MAX_BLOCKS = 32768
 """Blocks that are looked at to find a stream's end without unpacking."""
 SKIP = 0x184D2A50
@@ -82,9 +85,11 @@ class MemberStream(StreamSource):
 
 def _unpack_all(source: Source, open_member: Callable[[Source, int], Pieces | None], whole: list[int]) -> Pieces:
     """The pieces of all members; ``whole[0]`` becomes the number of those that were unpacked whole."""
+    known = source.known_size
+    apart = not source.streamed and known is not None and known > AT_ONCE  # a stream has one reader at a time
     at = count = 0
     while (member := open_member(source, at)) is not None:
-        for piece, packed in member:
+        for piece, packed in ahead(member) if apart else member:
             at = packed
             yield piece, at
         count += 1

@@ -12,7 +12,7 @@ from mbtool.errors import FormatError
 from mbtool.formats import linux_details
 from mbtool.identify import inspect
 from mbtool.model import Node
-from mbtool.source import BytesSource, open_file
+from mbtool.source import STEP, Budget, BytesSource, StreamSource, open_file
 
 DEBIAN = (
     "Linux version 6.1.0-56-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU"
@@ -127,6 +127,41 @@ def test_no_embedded_configuration():
     assert linux_details.config(BytesSource(kernel(DEBIAN)), 0, 1000) is None
 
 
+@pytest.mark.parametrize("step", [4096, 65536, STEP])
+def test_wherever_the_texts_stand(step):
+    """Also where one piece of an unpacked stream ends and the next begins."""
+    packed = gzip.compress(TEXT, mtime=0)
+    text, mark = DEBIAN.encode() + b"\n\0", b"IKCFG_ST" + packed + b"IKCFG_ED"
+    for shift in (*range(-220, 20, 7), -1025, -1024, -1023, -12, -11, -10, -1, 0, 1):
+        for first, second in ((text, mark), (mark, text)):
+            data = bytes(STEP + shift) + first + bytes(STEP - 5) + second + bytes(3000)
+            node = linux_details.find(unpacking(data, step), 0, len(data))
+            assert node is not None
+            assert node["banner"] == DEBIAN
+            assert [field.offset for field in node.fields if field.name == "version"] == [data.index(text) + 14]
+            (child,) = node.children
+            assert (child.offset, child.size) == (data.index(packed), len(packed))
+
+
+def test_what_was_looked_at_is_not_kept():
+    data = bytes(8 << 20) + kernel(DEBIAN) + bytes(8 << 20)
+    source = unpacking(data, STEP)
+    assert linux_details.find(source, 0, len(data), keep=len(data)) is not None
+    assert len(source._kept) <= 2 * STEP
+    source = unpacking(data, STEP)
+    assert linux_details.find(source, 0, len(data), keep=12 << 20) is not None
+    assert source.read(12 << 20, 10) == bytes(10)
+    assert len(source._kept) <= (4 << 20) + len(kernel(DEBIAN)) + 2 * STEP
+
+
+def unpacking(data: bytes, step: int) -> StreamSource:
+    def pieces():
+        for at in range(0, len(data), step):
+            yield data[at : at + step], at
+
+    return StreamSource(pieces, "vmlinux", Budget())
+
+
 def test_a_configuration_without_an_end():
     data = kernel(DEBIAN, b"IKCFG_ST" + gzip.compress(TEXT)[:-20])
     node = find(data)
@@ -160,7 +195,6 @@ def test_debian_kernels_banner_is_among_their_strings(vmlinuz_cloud, tool, tmp_p
     assert node["embedded_config"] is not True
     with open_file(vmlinuz_cloud) as source:
         from mbtool.formats import bzimage, compression
-        from mbtool.source import Budget
 
         unpacked = compression.open_stream(bzimage.open_payload(source), Budget())
         path = tmp_path / "vmlinux"

@@ -1,0 +1,46 @@
+"""Unpacking ahead of the reader: a decoder lets go of the interpreter, so it can have a processor of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from queue import SimpleQueue
+from threading import Semaphore, Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+ROOM = 16
+"""Most items made that nobody has asked for yet."""
+
+
+def ahead(items: Iterator[T], room: int = ROOM) -> Generator[T, None, None]:
+    """The same items, made in a thread of their own, up to ``room`` of them before they are asked for.
+
+    What making them raises is raised in their place. The first is made when it is asked for; when this iterator is
+    closed, one that is being made may still be finished.
+    """
+    made: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
+    free = Semaphore(room)
+    closed = False
+
+    def make() -> None:
+        try:
+            for item in items:
+                made.put((item,))
+                free.acquire()
+                if closed:
+                    return
+        except BaseException as error:  # raised again where the item is asked for
+            made.put(error)
+        else:
+            made.put(None)
+
+    Thread(target=make, daemon=True).start()
+    try:
+        while (entry := made.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            free.release()
+            yield entry[0]
+    finally:
+        closed = True
+        free.release()
