@@ -63,8 +63,8 @@ def not_found(image: Image) -> Iterator[Evidence]:
 @image_rule("MULTIBOOT-REFUSED")
 def refused(image: Image) -> Iterator[Evidence]:
     """What the header and the file say cannot be loaded: the planner's refusal, before any machine is known."""
-    if not headers(image):
-        return
+    if not any(addressed(node) or image.content.kind != "pe" for node in headers(image)):
+        return  # xen.efi has the header of xen.gz among its code: no one takes it for more than an EFI program
     from mbtool.plan.protocols import Protocol, load_plan
 
     source = unpacked(image)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.image import Image
-from mbtool.check.multiboot import EFI_AMD64_ENTRY, EFI_BOOT_SERVICES, headers, tag_types
+from mbtool.check.multiboot import EFI_AMD64_ENTRY, EFI_BOOT_SERVICES, addressed, headers, tag_types
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.formats import xen_versions
@@ -46,14 +46,16 @@ def efi_on_bios(boot: BootSet) -> Iterator[Evidence]:
     if found is None or boot.firmware is not Firmware.BIOS:
         return
     image = found[0]
-    if image.content.kind == "pe" and not headers(image):
+    there = headers(image)
+    if image.content.kind == "pe" and not any(map(addressed, there)):
         yield Evidence(
-            "an EFI program, and no Multiboot header for a BIOS loader",
+            "an EFI program, which no BIOS loader starts",
             image.path,
             image.root.kind,
             0,
             expected="xen.gz",
-            found="a PE image",
+            found="a PE image" + (" whose Multiboot header takes it for an ELF file" if there else ""),
+            console="error: invalid arch-dependent ELF magic." if there else "error: no multiboot header found.",
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mbtool.errors import LimitError, MbtoolError
-from mbtool.formats import pe_directories, pe_names, pe_sections, uki
+from mbtool.formats import multiboot, pe_directories, pe_names, pe_sections, uki
 from mbtool.formats.context import Context
 from mbtool.formats.pe_digest import checksum, checksum_place
 from mbtool.formats.pe_headers import PE_SIGNATURE, PeHeaders, optional_layout, parse
@@ -44,6 +44,7 @@ def inspect(source: Source, context: Context) -> Node:
     xen = headers.optional is not None and headers.optional.ImageBase >= KERNEL_HALF
     children = _sections(source, parts, xen, context)
     children += pe_directories.nodes(source, headers, parts, findings)
+    children += multiboot.headers(source)
     if xen:
         children += _hypervisor(source, parts)
     signatures = _signatures(source, headers, parts, findings)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mbtool.check import loaders
+from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.multiboot import headers
-from mbtool.check.report import check_image
+from mbtool.check.report import check_image, check_set
 from mbtool.source import BytesSource, open_file
-from tests.check.sets import ids
+from tests.check.sets import XEN, ids
 
 
 def says(grub_file: str, kind: str, path: Path) -> bool:
@@ -30,6 +33,22 @@ def test_kinds_of_header(tool: Callable[[str], str], samples: Path, name: str) -
     grub_file = tool("grub-file")
     assert says(grub_file, "multiboot", path) == ("multiboot1-header" in kinds)
     assert says(grub_file, "multiboot2", path) == ("multiboot2-header" in kinds)
+
+
+def test_xen_efi_has_headers_that_lead_to_no_elf_file(tool: Callable[[str], str], tmp_path: Path) -> None:
+    """GRUB 2.06, given it by multiboot2 or multiboot, printed this, on a BIOS."""
+    path = tmp_path / "xen.efi"
+    path.write_bytes(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    with open_file(path) as source:
+        image = Image(str(path), source)
+        kinds = {node.kind for node in headers(image)}
+        found = check_set(BootSet(image, loaders=tuple(loaders.choose(loaders.loaders(), "grub:multiboot2:bios"))))
+    grub_file = tool("grub-file")
+    assert says(grub_file, "multiboot", path) == ("multiboot1-header" in kinds)
+    assert says(grub_file, "multiboot2", path) == ("multiboot2-header" in kinds)
+    (problem,) = [problem for problem in found if problem.id == "LOADER-REFUSES"]
+    assert problem.console == "invalid arch-dependent ELF magic"
+    assert "MULTIBOOT-REFUSED" not in ids(check_image(Image("", BytesSource(path.read_bytes()))))
 
 
 @pytest.mark.parametrize(

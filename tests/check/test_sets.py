@@ -160,7 +160,7 @@ def test_a_file_of_no_known_format(tmp_path: Path) -> None:
 def test_xen_efi_on_a_bios(tmp_path: Path) -> None:
     files = {**GOOD, "xen": gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes())}
     problem = one(problems(tmp_path, files, firmware=Firmware.BIOS), "XEN-EFI-ON-BIOS")
-    assert problem.console == "error: no multiboot header found."
+    assert problem.console == "error: invalid arch-dependent ELF magic."
     assert "XEN-EFI-ON-BIOS" not in ids(problems(tmp_path, files, firmware=Firmware.UEFI))
 
 
