@@ -244,6 +244,18 @@ def test_the_configuration_beside_a_kernel(tmp_path: Path, config: bytes | None,
     assert ids(problems(tmp_path, {"kernel": GOOD["kernel"]})) == set()  # not under Xen
 
 
+@pytest.mark.parametrize(("set_", "expected"), [(b"y", set()), (b"m", {"LINUX-NO-DOM0"})])
+@pytest.mark.parametrize("wrap", [lambda elf: vmlinuz(packed(elf)), bytes], ids=["packed", "plain"])
+def test_the_configuration_inside_a_kernel(tmp_path: Path, wrap: Any, set_: bytes, expected: set[str]) -> None:
+    """As CONFIG_IKCONFIG puts it there (Linux, kernel/configs.c)."""
+    banner = f"Linux version {RELEASE} (me@here) (gcc 12) #1 SMP Debian\n\0".encode()
+    config = b"IKCFG_ST" + gzip.compress(b"CONFIG_XEN=y\nCONFIG_XEN_DOM0=" + set_ + b"\n", mtime=0) + b"IKCFG_ED"
+    elf, at = vmlinux(), 0x2000
+    assert not any(elf[at : at + 4096])
+    elf = elf[:at] + banner + config + elf[at + len(banner + config) :]
+    assert ids(problems(tmp_path, {**GOOD, "kernel": wrap(elf)}, dom0_mem="256M")) == expected
+
+
 @pytest.mark.real
 def test_debians_cloud_kernel_is_no_dom0(xen_gz: Path, vmlinuz: Path, vmlinuz_cloud: Path, tmp_path: Path) -> None:
     """Booted as PV it says ``ACPI: Interpreter disabled.``, and nothing on hvc0 (tests/prove/test_verdict.py)."""
