@@ -66,7 +66,9 @@ class LocalRule:
     forbid: bool = False
 
     def broken(self, boot: BootSet) -> Iterator[Evidence]:
-        """Evidence when the set breaks the rule."""
+        """Evidence when the set breaks the rule; one without Xen breaks no rule about Xen's options."""
+        if self.xen and not boot.on_xen:
+            return
         values = [value for name, value in _options(boot, self.xen) if name == self.option]
         good = [value for value in values if not self.value or re.fullmatch(self.value, value)]
         if bool(good) == self.forbid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from mbtool.source import Limits
 
 Checked = Iterator[tuple[str, list[Problem]]]
 """Per boot entry its name and what is wrong with it; last, what is wrong with the entries together."""
+More = Callable[[BootSet], Iterable[Problem]]
+"""What else is wrong with a set: a policy's own rules."""
 LOADERS = {
     **dict.fromkeys(grub_cfg.LOADING[:3], ("grub:linux",)),
     "multiboot": ("grub:multiboot",),
@@ -36,14 +38,19 @@ DISKS = ("disk", "fat", "iso")
 """Kinds of images that hold boot entries."""
 
 
-def check_system(folder: Path, limits: Limits, *, root: bool = False, **asked: Any) -> Checked:
+def none(boot: BootSet) -> Iterable[Problem]:
+    """No more rules."""
+    return ()
+
+
+def check_system(folder: Path, limits: Limits, *, root: bool = False, more: More = none, **asked: Any) -> Checked:
     """A system in a directory: its root (told by ``root``, or by ``boot`` in it), or its /boot.
 
     ``asked``: of the sets, as in BootSet. Raises InputError when there is no entry at all.
     """
     system = System(FolderTree(folder), "boot", str(folder)) if root else System.of(folder)
     found = False
-    for each in _check(system, limits, asked):
+    for each in _check(system, limits, asked, more):
         found = True
         yield each
     if not found:
@@ -54,14 +61,14 @@ def check_system(folder: Path, limits: Limits, *, root: bool = False, **asked: A
         )
 
 
-def check_disk(image: Image, told: Sequence[Problem], **asked: Any) -> Checked:
+def check_disk(image: Image, told: Sequence[Problem], *, more: More = none, **asked: Any) -> Checked:
     """The volumes of a disk or CD image; what was already ``told`` of the image as a whole is left out.
 
     Nothing when it has no boot entries.
     """
     known = {_what(each) for each in told}
     for tree in volumes(image.source):
-        for name, problems in _check(System(tree), image.limits, asked):
+        for name, problems in _check(System(tree), image.limits, asked, more):
             yield name, [each for each in problems if _what(each) not in known]
 
 
@@ -70,7 +77,7 @@ def _what(told: Problem) -> tuple[str, ...]:
     return told.id, evidence.message, evidence.field, evidence.found
 
 
-def _check(system: System, limits: Limits, asked: dict[str, Any]) -> Checked:
+def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) -> Checked:
     """Every entry of a system; files that several entries name are read once."""
     entries, configs = list(system.entries()), system.xen_configs()
     if not entries and not configs:
@@ -83,13 +90,18 @@ def _check(system: System, limits: Limits, asked: dict[str, Any]) -> Checked:
                 yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
                 continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
-            yield name, [*found, *_set(system, entry, checker, asked)]
+            yield name, [*found, *_set(system, entry, checker, asked), *more(_words(entry))]
     for config, xen in configs:
         told = {**asked, "firmware": Firmware.UEFI}
         with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
-            yield config.name, check_set(boot)
+            yield config.name, [*check_set(boot), *more(boot)]
     together = [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
     yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
+
+
+def _words(entry: BootEntry) -> BootSet:
+    """The command lines of an entry, its files left aside: there, or not, they are what the site says something of."""
+    return BootSet(cmdline=entry.cmdline, xen_cmdline=entry.xen_cmdline if entry.xen else None)
 
 
 def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str, Any]) -> list[Problem]:

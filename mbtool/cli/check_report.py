@@ -116,7 +116,9 @@ class _Judge:
         from mbtool.check.system import check_system
 
         try:
-            for subject, problems in check_system(folder, self._limits, root=root, **self._asked):
+            for subject, problems in check_system(
+                folder, self._limits, root=root, more=self._policy.local, **self._asked
+            ):
                 yield self._checked(subject, problems)
         except MbtoolError as error:
             yield Checked(str(folder), error=error)
@@ -130,7 +132,7 @@ class _Judge:
                 found = check_image(image) if not any(self._asked.values()) else check_asked(image, self._asked)
                 yield self._checked(path, found)
                 if image.root.kind in DISKS:
-                    for subject, problems in check_disk(image, found, **self._asked):
+                    for subject, problems in check_disk(image, found, more=self._policy.local, **self._asked):
                         yield self._checked(subject, problems)
         except MbtoolError as error:
             yield Checked(path, error=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,23 @@ def test_xen_without_a_kernel(root: Path) -> None:
     text = "\n".join(line for line in DEBIAN.splitlines() if "module2" not in line)
     (root / "boot" / "grub" / "grub.cfg").write_text(text)
     assert "ENTRY-NO-KERNEL" in ids(checked(root)[XEN_ENTRY])
+
+
+def test_a_sites_own_rules_are_for_every_entry(root: Path) -> None:
+    policy = root / "site.toml"
+    policy.write_text(
+        '[[rule]]\nid = "SITE-MEM"\nmessage = "m"\nxen-option = "dom0_mem"\nvalue = "512M"\n'
+        '[[rule]]\nid = "SITE-RO"\nmessage = "m"\nkernel-option = "ro"\n'
+    )
+    found = json.loads(mbtool("check", "--json", "--policy", policy, root).stdout)["checked"]
+    assert {each["subject"].rpartition(">")[2] for each in found if each["problems"]} == {
+        XEN_ENTRY.rpartition(">")[2]
+    }
+    policy.write_text(policy.read_text().replace("512M", "256M"))
+    mbtool("check", "--json", "--policy", policy, root)
+    (root / "boot" / "grub" / "grub.cfg").write_text(DEBIAN.replace(" ro ", " rw "))
+    found = json.loads(mbtool("check", "--json", "--policy", policy, root).stdout)["checked"]
+    assert [[problem["rule"] for problem in each["problems"]] for each in found] == [["SITE-RO"], ["SITE-RO"], []]
 
 
 def test_a_kernel_that_nobody_starts(root: Path) -> None:
