@@ -28,6 +28,7 @@ PACKAGES = (
     "ipxe",
     "grub-invaders",
     "syslinux-common",
+    "isolinux",
     "systemd-boot-efi",
     "busybox-static",
     "iucode-tool",

@@ -31,6 +31,7 @@ LOADERS = {
     "multiboot": ("grub:multiboot",),
     "multiboot2": ("grub:multiboot2",),
     "bls": ("grub:linux", "systemd-boot:linux"),
+    "syslinux": ("syslinux:linux",),
     syslinux_cfg.MBOOT: ("syslinux:mboot",),
 }
 """What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""

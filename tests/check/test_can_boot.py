@@ -80,6 +80,8 @@ def test_zstd(loader: str, can: bool) -> None:
                 "grub:multiboot:uefi",
                 "qemu:multiboot",
                 "kexec:multiboot",
+                "limine:multiboot1:bios",
+                "limine:multiboot1:uefi",
                 "syslinux:mboot:bios",
             },
         ),
@@ -201,6 +203,56 @@ def test_kernels_that_are_loaded_low() -> None:
         assert "zImage" in reason(bytes(low), loader)
 
 
+def test_pvgrub(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    """PV-GRUB 0.97: libxenguest's codecs (Makefile.common), "can only boot x86 64 kernels"; GRUB 2: xen.c, arch."""
+    assert "zstd" in reason(ZSTD, "pvgrub-0.97")
+    assert reason(ZSTD, "pvgrub-0.97-xen4.15") == ""
+    assert reason(vmlinuz(), "pvgrub-0.97") == reason(vmlinuz(), "pvgrub-2.06") == ""
+    image = tmp_path / "grub.img"
+    subprocess.run([tool("grub-mkimage"), "-O", "i386-xen", "-p", "/", "-o", str(image), "normal"], check=True)
+    for version in ("0.97", "2.06", "2.12"):
+        assert reason(image, f"pvgrub-{version}") == "a 32-bit kernel"
+    assert reason(image, "libxenguest:domu-pv") == ""
+
+
+def test_boot_sectors() -> None:
+    """GRUB, i386/pc/chainloader.c: 55 aa at the end of the first sector, or "invalid signature"."""
+    (row,) = choose(loaders(), "grub:chainloader:bios")
+    disk = bytes(510) + b"\x55\xaa" + bytes(512)
+    disk = disk[:446] + b"\x80" + bytes(3) + b"\x0c" + bytes(3) + struct.pack("<II", 1, 1) + disk[462:]
+    assert reason(disk, "grub:chainloader:bios") == ""
+    assert "Linux kernel" in reason(vmlinuz(), "grub:chainloader:bios")
+    for kernel, words in ((KERNEL, "premature end of file"), (KERNEL + bytes(512), "invalid signature")):
+        assert row.words_for(reason(kernel, "grub:chainloader:bios")) == words
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, ""),
+        ({"version": 0x202}, "linux: Protocols < 2.03 are not supported"),
+        ({"loadflags": 0}, "linux: Kernels that load at 0x10000 are not supported"),
+        ({"setup_sects": 64}, "linux: Kernel file too small for real mode code"),
+    ],
+)
+def test_limine_loads_linux(values: dict[str, Any], words: str) -> None:
+    """common/protos/linux_x86.c, its words."""
+    (row,) = choose(loaders(), "limine:linux:bios")
+    assert row.words_for(reason(vmlinuz(**values), "limine:linux:bios")) == words
+
+
+def test_limine_takes_the_first_multiboot_magic(samples: Path) -> None:
+    """common/protos/multiboot1.c: sound or not."""
+    data = (samples / "multiboot1" / "multiboot1.elf").read_bytes()
+    wrong = bytes.fromhex("02b0ad1b") + bytes(8)
+    (row,) = choose(loaders(), "limine:multiboot1:bios")
+    for image, words in (
+        (data[:8] + wrong[:8] + data[16:], "Header checksum is invalid"),
+        (KERNEL, "Invalid magic"),
+    ):
+        assert row.words_for(reason(image, "limine:multiboot1:bios")) == f"multiboot1: {words}"
+
+
 def test_only_dom0() -> None:
     """libelf takes it; Xen's tools: "Kernel does not support unprivileged (DomU) operation"."""
     data = vmlinux(notes={XenNote.FEATURES: b"!dom0\0"})
@@ -239,9 +291,9 @@ def test_program_headers_far_away(samples: Path) -> None:
 
 @pytest.mark.real
 def test_debians_images(vmlinuz: Path, xen_efi: Path) -> None:
-    for loader in ("grub:chainloader", "systemd-boot", "xen-4.14:dom0-pv", "xen-4.17:dom0-pvh"):
+    for loader in ("grub:chainloader:uefi", "systemd-boot", "xen-4.14:dom0-pv", "xen-4.17:dom0-pvh"):
         assert reason(vmlinuz, loader) == ""
-    assert reason(xen_efi, "grub:chainloader") == ""
+    assert reason(xen_efi, "grub:chainloader:uefi") == ""
     assert "no ELF file" in reason(xen_efi, "grub:multiboot2:bios")
 
 

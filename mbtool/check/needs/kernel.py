@@ -5,6 +5,7 @@ from __future__ import annotations
 from mbtool.check.needs.seen import Seen, planned, predicate
 
 EFI_APPLICATION = 10
+SECTOR = 512
 PE_X86_64 = 0x8664
 
 
@@ -53,3 +54,21 @@ def efi_program(seen: Seen) -> str:
     if place.get("Machine") != PE_X86_64:
         return "an EFI program for another machine than x86-64"
     return "" if place.get("Subsystem") == EFI_APPLICATION else "a PE image, but no EFI application"
+
+
+@predicate("boot-sector")
+def boot_sector(seen: Seen) -> str:
+    """The first 512 bytes are a boot sector, and not that of a Linux kernel, which has none that boots."""
+    head = seen.image.source.read(0, SECTOR)
+    if len(head) < SECTOR:
+        return f"no boot sector: shorter than {SECTOR} bytes"
+    if head[-2:] != b"\x55\xaa":
+        return "no boot sector: 55 aa is not at its end"
+    bzimage = seen.image.root.kind in ("bzimage", "zimage")
+    return "a Linux kernel: its boot sector starts no kernel" if bzimage else ""
+
+
+@predicate("boot-flag")
+def boot_flag(seen: Seen) -> str:
+    flag = seen.image.source.read(SECTOR - 2, 2)
+    return "" if flag == b"\x55\xaa" else f"boot_flag is {flag.hex(' ')}, not 55 aa"

@@ -1,16 +1,21 @@
 """What Limine and SYSLINUX' mboot.c32 ask beyond the specification.
 
-Limine: common/protos/multiboot2.c (multiboot2_load), common/lib/elf.c (elf_bits, elf32_load_elsewhere,
-elf64_load_elsewhere). SYSLINUX: com32/mboot/map.c (map_image).
+Limine: common/protos/multiboot1.c (multiboot1_load), multiboot2.c (multiboot2_load),
+common/lib/elf.c (elf_bits, elf32_load_elsewhere, elf64_load_elsewhere). SYSLINUX: com32/mboot/map.c (map_image).
 """
 
 from __future__ import annotations
 
-from mbtool.check.multiboot import addressed
+from struct import unpack_from
+
+from mbtool.check.multiboot import MISSES, addressed
+from mbtool.check.needs.multiboot import multiboot1, multiboot1_planned
 from mbtool.check.needs.seen import Seen, flat, predicate
 from mbtool.formats.elf_headers import EHDR, ELFCLASS32, EM_386, EM_X86_64, PHDR, PT_LOAD
 
 EM_486 = 6
+LIMINE_SEARCHED, MULTIBOOT1_HEADER = 8192, 48
+MULTIBOOT1_MAGIC = (0x1BADB002).to_bytes(4, "little")
 ET_EXEC, ET_DYN = 2, 3
 INFORMATION_REQUEST = 1
 LIMINE_GIVES = {1, 2, 3, 4, 6, 8, 9, 13, 14, 15, 16, 21}
@@ -35,7 +40,7 @@ def limine_tags(seen: Seen) -> str:
 @predicate("limine-elf")
 def limine_elf(seen: Seen) -> str:
     """If it is loaded as an ELF file: its class is taken from its machine, and no segment is cut short."""
-    content, header = seen.content, seen.header(2)
+    content, header = seen.content, seen.header(1 if seen.loader.mode == "multiboot1" else 2)
     if content.kind != "elf" or header is None or addressed(header) or seen.source is None:
         return ""
     from mbtool.formats.elf_file import parse_elf
@@ -47,6 +52,31 @@ def limine_elf(seen: Seen) -> str:
         return "elf: ELF file not of type ET_EXEC nor ET_DYN"
     loads = [phdr for phdr in elf.program_headers if phdr.p_type == PT_LOAD and phdr.p_memsz]
     return "elf: p_filesz > p_memsz" if any(phdr.p_filesz > phdr.p_memsz for phdr in loads) else ""
+
+
+@predicate("limine-multiboot1-found")
+def limine_found(seen: Seen) -> str:
+    """The first aligned magic number in 8 KiB is taken, if the file goes on for a whole header behind it."""
+    if seen.source is None:
+        return ""
+    data = seen.source.read(0, LIMINE_SEARCHED + MULTIBOOT1_HEADER)
+    last = min(LIMINE_SEARCHED, len(data) - MULTIBOOT1_HEADER)
+    at = next((at for at in range(0, last + 1, 4) if data[at : at + 4] == MULTIBOOT1_MAGIC), None)
+    if at is None:
+        return "Invalid magic: no Multiboot 1 header in the first 8 KiB"
+    return "" if sum(unpack_from("<3I", data, at)) % 2**32 == 0 else f"Header checksum is invalid, at {at:#x}"
+
+
+@predicate("mboot-header")
+def mboot_header(seen: Seen) -> str:
+    """A header, if only one that others miss: ELF files are loaded by their own headers all the same."""
+    missed = any(each.id in MISSES and each.id.startswith("MULTIBOOT1") for each in seen.content.findings)
+    return "" if missed and seen.content.kind == "elf" else multiboot1(seen)
+
+
+@predicate("mboot-planned")
+def mboot_planned(seen: Seen) -> str:
+    return multiboot1_planned(seen) if seen.header(1) is not None else ""
 
 
 @predicate("mboot-elf")

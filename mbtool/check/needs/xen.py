@@ -6,6 +6,7 @@ from mbtool.check.multiboot import EFI_AMD64_ENTRY, EFI_BOOT_SERVICES, tag_types
 from mbtool.check.needs.kernel import bzimage
 from mbtool.check.needs.seen import Seen, predicate
 from mbtool.errors import FormatError, RefusedError
+from mbtool.formats.elf_headers import ELFCLASS32
 from mbtool.model import STREAM_KINDS
 
 LZ4_LEGACY = b"\x02\x21"
@@ -100,6 +101,12 @@ def _guest(seen: Seen, mode: str) -> str:
     return "" if field.value else field.meaning
 
 
+@predicate("xen-64-bit")
+def xen_64_bit(seen: Seen) -> str:
+    node = seen.content.find("elf")
+    return "a 32-bit kernel" if node is not None and node.get("ei_class") == ELFCLASS32 else ""
+
+
 @predicate("xen-domu")
 def xen_domu(seen: Seen) -> str:
     """The kernel does not require to be dom0. What cannot be unpacked, others tell of."""
@@ -107,7 +114,9 @@ def xen_domu(seen: Seen) -> str:
     from mbtool.formats.elf_file import parse_elf
     from mbtool.formats.xen_notes import FEAT_DOM0
 
-    version = xen_versions.parse(seen.loader.version)
+    version = (
+        xen_versions.parse(seen.loader.version) if seen.loader.name == "libxenguest" else xen_versions.TABLE[-1]
+    )
     hvm = seen.loader.mode == "domu-pvh"
     try:
         kernel = parse_elf(seen.image.dom0_kernel(version).elf)
