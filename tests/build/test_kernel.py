@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import struct
+import sys
 
 import pytest
 
@@ -37,8 +38,10 @@ def unpack(image: bytes, version: str = "4.22", limits: Limits | None = None) ->
 
 
 def zstd(data: bytes) -> bytes:
-    from backports import zstd as codec
-
+    if sys.version_info >= (3, 14):
+        from compression import zstd as codec
+    else:
+        from backports import zstd as codec
     return bytes(codec.compress(data))
 
 
