@@ -23,7 +23,9 @@ MODULES = (
     *("boot", "cat", "configfile", "echo", "fat", "gzio", "halt", "iso9660", "linux", "ls", "minicmd"),
     *("multiboot", "multiboot2", "normal", "part_gpt", "part_msdos", "reboot", "serial", "sleep", "test"),
 )
-FIRMWARE_MODULES = {BIOS_TARGET: ("biosdisk",), CD_TARGET: ("biosdisk",), UEFI_TARGET: ("efi_gop", "efi_uga")}
+FIRMWARE_MODULES = {BIOS_TARGET: ("biosdisk",), CD_TARGET: ("biosdisk",), UEFI_TARGET: ("efi_gop",)}
+OLD_MODULES = ("efi_uga",)
+"""Taken where they are installed: GRUB 2.14 has no driver any more for UGA, the display of EFI 1.10."""
 HOME = "boot/grub"
 """The directory of grub.cfg on the ESP."""
 DISK_PREFIX = f"(,gpt2)/{HOME}"
@@ -78,8 +80,9 @@ def _make(program: str, modules: Path, target: str, prefix: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="mbtool-") as work:
         output = Path(work) / "image"
         command = [program, "-O", target, "-d", str(modules), "-p", prefix, "-o", str(output)]
+        old = [name for name in OLD_MODULES if (modules / f"{name}.mod").exists()]
         done = subprocess.run(
-            [*command, *MODULES, *FIRMWARE_MODULES[target]],
+            [*command, *MODULES, *FIRMWARE_MODULES[target], *old],
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,

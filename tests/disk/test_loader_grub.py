@@ -192,6 +192,17 @@ def test_modules_for_one_firmware_are_enough(tmp_path, monkeypatch):
         grub.images()
 
 
+def test_a_grub_without_uga(tmp_path, monkeypatch):
+    """2.14 has no efi_uga.mod; nothing else of the core image asks for it."""
+    folder = tmp_path / "x86_64-efi"
+    folder.mkdir()
+    for path in Path("/usr/lib/grub/x86_64-efi").iterdir():
+        if path.name != "efi_uga.mod":
+            (folder / path.name).symlink_to(path)
+    monkeypatch.setattr(grub, "DIRECTORIES", (tmp_path,))
+    assert grub.images().uefi is not None
+
+
 def test_a_failing_grub_mkimage_is_quoted(tmp_path, monkeypatch):
     fake = tmp_path / "grub-mkimage"
     fake.write_text("#!/bin/sh\necho 'grub-mkimage: error: no space' >&2\nexit 1\n")
