@@ -112,8 +112,10 @@ def test_lsinitramfs_agrees(tool: Tool, tmp_path: Path, name: str) -> None:
 
 
 def test_lsinitramfs_wants_a_packed_archive(tool: Tool, tmp_path: Path) -> None:
-    """It takes a plain archive for microcode and looks for another one behind it; Linux unpacks it."""
-    assert lsinitramfs(tool, tmp_path, ARCHIVE) == ("cpio: premature end of archive\n", set())
+    """Debian 12's takes a plain archive for microcode and looks for another one behind it; Linux unpacks it."""
+    said, ours = lsinitramfs(tool, tmp_path, ARCHIVE)
+    assert said in ("cpio: premature end of archive\n", "")
+    assert not ours
 
 
 def lsinitramfs(tool: Tool, tmp_path: Path, data: bytes) -> tuple[str, set[str]]:

@@ -63,9 +63,11 @@ def zstd(data: bytes) -> bytes:
 
 
 def lz4(data: bytes) -> bytes:
-    import lz4.frame
+    """As mkinitramfs writes it, and Linux asks for."""
+    import lz4.block
 
-    return bytes(lz4.frame.compress(data))
+    block = lz4.block.compress(data, store_size=False)
+    return struct.pack("<II", 0x184C2102, len(block)) + bytes(block)
 
 
 def bzip2(data: bytes) -> bytes:

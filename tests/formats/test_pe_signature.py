@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
@@ -98,6 +99,7 @@ def key(tool, tmp_path_factory):
         check=True,
         capture_output=True,
     )
+    time.sleep(1)  # in its very first second a certificate is CERT_FUTURE to LIEF
     return folder
 
 

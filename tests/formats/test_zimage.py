@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_libmagic_takes_it_for_one_too(tmp_path, tool):
     path = tmp_path / "Image"
     path.write_bytes(old_kernel())
     told = subprocess.run([tool("file"), "-kb", path], capture_output=True, text=True, check=True).stdout
-    assert "Linux kernel version 1.3.79 or older" in told
+    assert re.search("Linux (x86 )?kernel version 1.3.79 or older", told)  # newer ones say x86
 
 
 def test_a_cut_one_is_told():
