@@ -101,7 +101,7 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
 
 
 def _words(entry: BootEntry) -> BootSet:
-    """The command lines of an entry, its files left aside: there, or not, they are what the site says something of."""
+    """An entry's command lines without its files: there, or not, they are what the site says something of."""
     return BootSet(cmdline=entry.cmdline, xen_cmdline=entry.xen_cmdline if entry.xen else None)
 
 
