@@ -66,6 +66,7 @@ FORMATS = (
     Format("vmdk", "vmdk", magic(b"KDMV")),
     Format("vhd", "vhd", magic(b"conectix")),
     Format("iso", "iso", magic(b"CD001", at=0x8001)),
+    Format("ext", "ext", magic(b"\x53\xef", at=0x438)),
     Format("disk", "disk", partition_table),
     Format("zimage", "zimage", magic(b"\x55\xaa", at=0x1FE)),
     Format("microcode", "microcode", magic(b"DMA\0", b"\x01\0\0\0")),

@@ -16,9 +16,10 @@ from mbtool.check.loader import Loader
 from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
-from mbtool.check.trees import FolderTree, volumes
+from mbtool.check.trees import FolderTree, Tree, unread, volumes
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import grub_cfg, syslinux_cfg
+from mbtool.formats.partition import Partition
 from mbtool.model import Severity
 from mbtool.source import Limits
 
@@ -35,7 +36,7 @@ LOADERS = {
     syslinux_cfg.MBOOT: ("syslinux:mboot",),
 }
 """What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""
-DISKS = ("disk", "fat", "iso")
+DISKS = ("disk", "fat", "iso", "ext")
 """Kinds of images that hold boot entries."""
 
 
@@ -62,15 +63,34 @@ def check_system(folder: Path, limits: Limits, *, root: bool = False, more: More
         )
 
 
-def check_disk(image: Image, told: Sequence[Problem], *, more: More = none, **asked: Any) -> Checked:
-    """The volumes of a disk or CD image; what was already ``told`` of the image as a whole is left out.
+def check_disk(image: Image, known: Sequence[Problem], *, more: More = none, **asked: Any) -> Checked:
+    """The volumes of a disk or CD image; what is ``known`` of the image as a whole is left out.
 
     Nothing when it has no boot entries.
     """
-    known = {_what(each) for each in told}
+    said = {_what(each) for each in known}
     for tree in volumes(image.source):
-        for name, problems in _check(System(tree), image.limits, asked, more):
-            yield name, [each for each in problems if _what(each) not in known]
+        for name, problems in _check(_system(tree), image.limits, asked, more):
+            yield name, [each for each in problems if _what(each) not in said]
+    told = [problem("VOLUME-UNREAD", _unread(image, *each)) for each in unread(image.source)]
+    if told:
+        yield image.path, told
+
+
+def _unread(image: Image, partition: Partition, name: str) -> Evidence:
+    return Evidence(
+        f"partition {partition.number} is not looked into",
+        image.path,
+        "disk/partition",
+        partition.offset,
+        expected="FAT, ext2, ext3, ext4 or ISO 9660",
+        found=name,
+    )
+
+
+def _system(tree: Tree) -> System:
+    """What is in a volume: a system's root, when it looks like one, else a /boot or an ESP."""
+    return System(tree, "boot" if {"boot", "etc"} <= set(tree.names("")) else "")
 
 
 def _what(told: Problem) -> tuple[str, ...]:

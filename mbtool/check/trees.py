@@ -6,6 +6,7 @@ Paths are written with ``/`` and begin at the tree's root, whether or not they b
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from mbtool.errors import InputError, MbtoolError
-from mbtool.formats import fat, gpt, iso, mbr
+from mbtool.formats import ext, fat, gpt, iso, mbr
+from mbtool.formats.disk import named
+from mbtool.formats.ext_files import ExtVolume
 from mbtool.formats.fat_files import Files, Table
 from mbtool.formats.iso_files import IsoFiles
+from mbtool.formats.partition import Partition
 from mbtool.formats.partition_tables import read
 from mbtool.formats.runs import Run, joined
 from mbtool.record import record
@@ -24,6 +28,8 @@ from mbtool.source import MIB, Source, open_file
 
 MAX_LINKS = 40
 """Symbolic links on the way to one file, as Linux follows them."""
+UNREAD = ("XFS", "btrfs", "LUKS", "LVM physical volume")
+"""What may have boot entries in it, and is not looked into."""
 MAX_TABLE = 64 * MIB
 """Bytes of a file allocation table that is counted through."""
 
@@ -178,14 +184,57 @@ class IsoTree(VolumeTree):
         super().__init__(source, ((file.path, False, file.runs) for file in IsoFiles(source, root)))
 
 
-def volumes(disk: Source) -> Iterator[VolumeTree]:
-    """The ISO volume of an image, the FAT volumes of its partitions, or the one that it is; else none."""
+class ExtTree:
+    """An ext2, ext3 or ext4 volume: what is asked for is looked up, for a root holds more than a boot needs."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self._volume = ExtVolume(source)
+
+    def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
+        found = self._volume.find(parts(path))
+        if found is None or not stat.S_ISREG(found[1].mode):
+            return None
+        names, inode = found
+        name = f"{self.name}:/{'/'.join(parts(path))}"
+        return TreeFile(
+            name, f"{self.name}:/{'/'.join(names)}", lambda: nullcontext(self._volume.open(inode, name))
+        )
+
+    def names(self, folder: str) -> list[str]:
+        found = self._volume.find(parts(folder))
+        if found is None or not found[1].directory:
+            return []
+        names = (name.decode("utf-8", "surrogateescape") for name in self._volume.names(found[1]))
+        return sorted(name for name in names if name not in (".", ".."))
+
+    def free(self, folder: str) -> int | None:
+        return self._volume.block.free
+
+
+def volumes(disk: Source) -> Iterator[Tree]:
+    """The volumes of an image that can be read: ISO, the FAT and ext4 ones of its partitions, or what it is."""
     if not iso.reject(disk) and (root := iso.root_directory(disk)) is not None:
         yield IsoTree(disk, root)
-    if not fat.reject(disk):
-        yield FatTree(disk)
+    if (volume := _volume(disk)) is not None:
+        yield volume
     elif gpt.sector_size(disk) or not mbr.reject(disk):
         for partition in read(disk).partitions:
             part = disk.part(partition.offset, partition.size, f"{disk.name}:{partition.number}")
-            if not fat.reject(part):
-                yield FatTree(part)
+            if (volume := _volume(part)) is not None:
+                yield volume
+
+
+def unread(disk: Source) -> Iterator[tuple[Partition, str]]:
+    """The partitions with a file system, or something around one, that cannot be read here, and its name."""
+    if _volume(disk) is None and (gpt.sector_size(disk) or not mbr.reject(disk)):
+        for partition in read(disk).partitions:
+            name = named(disk.part(partition.offset, partition.size))
+            if name in UNREAD:
+                yield partition, name
+
+
+def _volume(source: Source) -> Tree | None:
+    if not fat.reject(source):
+        return FatTree(source)
+    return None if ext.reject(source) else ExtTree(source)

@@ -121,9 +121,9 @@ def check(
 ) -> None:
     """Say whether images will boot, alone and as a set, or why not.
 
-    Of a directory (a system's root, or /boot), and of the ESP of a disk image, every entry of grub.cfg,
-    loader/entries, syslinux.cfg, limine.conf and xen.cfg is checked as a set; with --recursive every file below a
-    directory that is an image, each for itself.
+    Of a directory (a system's root, or /boot), and of the FAT and ext4 volumes of a disk image, every entry of
+    grub.cfg, loader/entries, syslinux.cfg, limine.conf and xen.cfg is checked as a set; with --recursive every file
+    below a directory that is an image, each for itself.
 
     Every finding has a rule (mbtool explain RULE), the place, what happens at boot because of it, and a remedy.
     Exit status: 0 nothing at or above --fail-on, 1 findings, 2 a file cannot be read or is of no known format.

@@ -45,6 +45,7 @@ def test_there_are_no_words_about_nothing() -> None:
         "LIMIT",
         "DAMAGED",
         "SPACE-LEFT",
+        "VOLUME-UNREAD",
         "MULTIBOOT-PAST-MEMORY",
         "MULTIBOOT-ENTRY-ZEROS",
         "LINUX-INITRD-OLD",

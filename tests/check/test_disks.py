@@ -15,7 +15,7 @@ from mbtool.check.system import check_disk, check_system
 from mbtool.check.trees import FolderTree, volumes
 from mbtool.source import MIB, Limits, open_file
 from tests.check import sets
-from tests.check.sets import RELEASE, XEN, ids, initrd
+from tests.check.sets import RELEASE, XEN, ids, initrd, vmlinuz
 from tests.cli.run import mbtool
 from tests.conftest import ROOT
 
@@ -69,6 +69,37 @@ def disk(tool: Tool, volume: Path) -> Path:
     end = 2048 + volume.stat().st_size // 512 - 1
     subprocess.run([tool("sgdisk"), f"-n1:2048:{end}", "-t1:ef00", path], check=True, capture_output=True)
     return path
+
+
+def test_a_root_on_ext4(tool: Tool, tmp_path: Path) -> None:
+    """As most systems have it: an ESP that leads on, and everything else on the root's own file system."""
+    root = tmp_path / "root"
+    (root / "boot" / "grub").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "boot" / "grub" / "grub.cfg").write_text(
+        f"menuentry A {{\n linux /boot/vmlinuz-{RELEASE} root=/dev/sda2\n initrd /boot/initrd.img-{RELEASE}\n}}\n"
+    )
+    (root / "boot" / f"vmlinuz-{RELEASE}").write_bytes(vmlinuz())
+    (root / "boot" / f"initrd.img-{RELEASE}").write_bytes(initrd())
+    for broken in (False, True):
+        volume = tmp_path / f"ext4-{broken}"
+        subprocess.run([tool("mke2fs"), "-q", "-t", "ext4", "-d", root, volume, "40M"], check=True)
+        for path, name in (volume, str(volume)), (disk(tool, volume), f"{volume.with_suffix('.disk')}:1"):
+            found = dict(told(path))
+            entry = f"{name}:/boot/grub/grub.cfg: A"
+            assert {subject: ids(problems) for subject, problems in found.items()} == {
+                entry: {"ENTRY-FILE"} if broken else set(),
+                name: set(),
+            }
+        (root / "boot" / f"initrd.img-{RELEASE}").unlink(missing_ok=True)
+
+
+def test_a_partition_that_is_not_looked_into(tool: Tool, tmp_path: Path) -> None:
+    volume = tmp_path / "xfs"
+    volume.write_bytes(b"XFSB" + bytes(MIB))
+    ((name, (problem,)),) = told(disk(tool, volume))
+    assert name == str(volume.with_suffix(".disk"))
+    assert (problem.id, problem.evidence.found, problem.evidence.offset) == ("VOLUME-UNREAD", "XFS", MIB)
 
 
 def told(path: Path) -> list[tuple[str, list[Problem]]]:
