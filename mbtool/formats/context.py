@@ -26,7 +26,8 @@ class Context:
         """The node for what ``source`` holds, placed at ``offset`` in the caller's content.
 
         ``size`` overrides the node's size (for a source that would have to be unpacked to know it). Content of
-        unknown format becomes a ``data`` node with each format's reason; an error becomes a finding on one.
+        unknown format becomes a ``data`` node with a field for each format's reason; an error becomes a finding on
+        one.
         """
         try:
             if self.depth >= self.budget.limits.max_depth:
@@ -34,16 +35,19 @@ class Context:
             node = self.recurse(source, replace(self, depth=self.depth + 1)).at(offset)
             return node if size is None else replace(node, size=size)
         except UnknownFormatError as error:
-            reasons = "; ".join(f"not {kind}: {reason}" for kind, reason in error.reasons)
-            return _opaque(source, offset, size, reasons, ())
+            reasons = (Field(f"not_{kind.replace(' ', '_').replace('-', '_')}", why) for kind, why in error.reasons)
+            return _opaque(source, offset, size, reasons=tuple(reasons))
         except LimitError as error:
-            return _opaque(source, offset, size, "", (Finding.of(error, "LIMIT"),))
+            return _opaque(source, offset, size, Finding.of(error, "LIMIT"))
         except MbtoolError as error:
-            return _opaque(source, offset, size, "", (Finding.of(error),))
+            return _opaque(source, offset, size, Finding.of(error))
 
 
-def _opaque(source: Source, offset: int, size: int | None, reasons: str, findings: tuple[Finding, ...]) -> Node:
+def _opaque(
+    source: Source, offset: int, size: int | None, *findings: Finding, reasons: tuple[Field, ...] = ()
+) -> Node:
     head = source.read(0, 16)
     size = source.at_hand if size is None else size
-    fields = (Field("head", head, 0, len(head), reasons, head, telling=True),)
-    return Node("data", offset, size, fields, (), findings)
+    meaning = "unknown format: --fields tells each reason" if reasons else ""
+    field = Field("head", head, 0, len(head), meaning, head, telling=True)
+    return Node("data", offset, size, (field, *reasons), (), findings)
