@@ -16,7 +16,7 @@ from mbtool.check.loader import Loader
 from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
-from mbtool.check.trees import FolderTree, Tree, unread, volumes
+from mbtool.check.trees import FolderTree, Tree, contents, unread, volumes
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import grub_cfg, syslinux_cfg
 from mbtool.formats.partition import Partition
@@ -36,7 +36,7 @@ LOADERS = {
     syslinux_cfg.MBOOT: ("syslinux:mboot",),
 }
 """What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""
-DISKS = ("disk", "fat", "iso", "ext")
+DISKS = ("disk", "fat", "iso", "ext", "qcow2", "vmdk", "vhd")
 """Kinds of images that hold boot entries."""
 
 
@@ -64,15 +64,16 @@ def check_system(folder: Path, limits: Limits, *, root: bool = False, more: More
 
 
 def check_disk(image: Image, known: Sequence[Problem], *, more: More = none, **asked: Any) -> Checked:
-    """The volumes of a disk or CD image; what is ``known`` of the image as a whole is left out.
+    """The volumes of a disk's image, or a CD's; what is ``known`` of the image as a whole is left out.
 
     Nothing when it has no boot entries.
     """
     said = {_what(each) for each in known}
-    for tree in volumes(image.source):
+    disk = contents(image.source)
+    for tree in volumes(disk):
         for name, problems in _check(_system(tree), image.limits, asked, more):
             yield name, [each for each in problems if _what(each) not in said]
-    told = [problem("VOLUME-UNREAD", _unread(image, *each)) for each in unread(image.source)]
+    told = [problem("VOLUME-UNREAD", _unread(image, *each)) for each in unread(disk)]
     if told:
         yield image.path, told
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mbtool.errors import InputError, MbtoolError
-from mbtool.formats import ext, fat, gpt, iso, mbr
+from mbtool.formats import ext, fat, gpt, iso, mbr, qcow2, vhd, vmdk
 from mbtool.formats.disk import named
 from mbtool.formats.ext_files import ExtVolume
 from mbtool.formats.fat_files import Files, Table
@@ -210,6 +210,15 @@ class ExtTree:
 
     def free(self, folder: str) -> int | None:
         return self._volume.block.free
+
+
+def contents(image: Source) -> Source:
+    """The disk that a hypervisor's image keeps; else, or when that cannot be read here, the image itself."""
+    for kind in (qcow2, vmdk, vhd):
+        if not kind.reject(image):
+            disk = kind.open_disk(image)
+            return image if isinstance(disk, str) else disk
+    return image
 
 
 def volumes(disk: Source) -> Iterator[Tree]:

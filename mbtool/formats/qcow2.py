@@ -81,12 +81,12 @@ def reject(source: Source) -> str:
 def inspect(source: Source, context: Context) -> Node:
     """The image as a node ``qcow2`` with the disk in it."""
     data = source.read(0, HEADER.size)
-    header = HEADER.parse(data)
-    return virtual_disk.node("qcow2", source, HEADER.fields(data), _disk(source, header), context)
+    return virtual_disk.node("qcow2", source, HEADER.fields(data), open_disk(source), context)
 
 
-def _disk(source: Source, header: Qcow2Header) -> VirtualDisk | str:
+def open_disk(source: Source) -> VirtualDisk | str:
     """The disk, or why it cannot be read here."""
+    header = HEADER.parse(source.read(0, HEADER.size))
     features = header.incompatible_features if header.version >= 3 else 0
     if header.version not in (2, 3) or header.cluster_bits not in CLUSTER_BITS:
         return f"version {header.version}, clusters of 2^{header.cluster_bits} bytes"

@@ -87,7 +87,7 @@ def inspect(source: Source, context: Context) -> Node:
     """The image as a node ``vhd`` with the disk in it."""
     data = source.read(0, FOOTER_SIZE)
     footer = FOOTER.parse(data)
-    node = virtual_disk.node("vhd", source, FOOTER.fields(data), _disk(source, footer), context)
+    node = virtual_disk.node("vhd", source, FOOTER.fields(data), open_disk(source), context)
     total = ~(sum(data) - sum(data[64:68])) & 0xFFFFFFFF
     if total == footer.checksum:
         return node
@@ -98,8 +98,9 @@ def inspect(source: Source, context: Context) -> Node:
     return Node(node.kind, 0, node.size, node.fields, node.children, (*node.findings, wrong))
 
 
-def _disk(source: Source, footer: VhdFooter) -> VirtualDisk | str:
+def open_disk(source: Source) -> VirtualDisk | str:
     """The disk, or why it cannot be read here."""
+    footer = FOOTER.parse(source.read(0, FOOTER_SIZE))
     if footer.disk_type != DYNAMIC:
         return "the rest of it is in a parent disk" if footer.disk_type == DIFFERENCING else "of no known type"
     header = source.read(footer.data_offset, 1024)

@@ -78,7 +78,7 @@ def inspect(source: Source, context: Context) -> Node:
     data = source.read(0, HEADER.size)
     header = HEADER.parse(data)
     fields = (*HEADER.fields(data), *_descriptor(source, header))
-    return virtual_disk.node("vmdk", source, fields, _disk(source, header), context)
+    return virtual_disk.node("vmdk", source, fields, open_disk(source), context)
 
 
 def _descriptor(source: Source, header: SparseExtentHeader) -> Iterator[Field]:
@@ -89,8 +89,9 @@ def _descriptor(source: Source, header: SparseExtentHeader) -> Iterator[Field]:
         yield Field("descriptor", tuple(raw.decode("utf-8", "replace").splitlines()), at, len(raw), "", raw[:64])
 
 
-def _disk(source: Source, header: SparseExtentHeader) -> VirtualDisk | str:
+def open_disk(source: Source) -> VirtualDisk | str:
     """The disk, or why it cannot be read here."""
+    header = HEADER.parse(source.read(0, HEADER.size))
     if header.flags & COMPRESSED:
         return "its grains are compressed"
     grain, per_table = header.grainSize, header.numGTEsPerGT

@@ -139,6 +139,29 @@ def test_a_disk_is_judged_as_the_directory_is(tool: Tool, esp: Path, name: str) 
         assert verdicts(told(image)) == WANTED[name]
 
 
+@pytest.mark.parametrize("kind", ["qcow2", "vmdk", "vpc"])
+def test_disks_of_hypervisors(tool: Tool, esp: Path, kind: str) -> None:
+    BREAKS["initrd gone"](esp)
+    raw = disk(tool, fat(tool, esp, 16))
+    image = raw.with_suffix(f".{kind}")
+    subprocess.run([tool("qemu-img"), "convert", "-f", "raw", "-O", kind, raw, image], check=True)
+    assert verdicts(told(image)) == WANTED["initrd gone"]
+    done = mbtool("check", image)
+    assert done.returncode == 1
+    assert f"{image}:1:/grub/grub.cfg: Xen: " in done.stdout
+
+
+def test_a_disk_that_cannot_be_read(tool: Tool, esp: Path) -> None:
+    raw = disk(tool, fat(tool, esp, 16))
+    image = raw.with_suffix(".vmdk")
+    options = ["-O", "vmdk", "-o", "subformat=streamOptimized"]
+    subprocess.run([tool("qemu-img"), "convert", "-f", "raw", *options, raw, image], check=True)
+    assert told(image) == []
+    done = mbtool("check", image)
+    assert done.returncode == 0
+    assert "its grains are compressed" in done.stdout
+
+
 @pytest.mark.parametrize("bits", [12, 16, 32])
 def test_every_width_of_fat(tool: Tool, esp: Path, bits: int) -> None:
     with open_file(fat(tool, esp, bits)) as source:
