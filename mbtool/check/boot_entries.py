@@ -9,8 +9,9 @@ xen.cfg beside xen.efi ────────┘
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from posixpath import normpath
 
@@ -29,10 +30,15 @@ SYSLINUX_CONFIGS = (
     *("syslinux/syslinux.cfg", "extlinux/extlinux.conf", "isolinux/isolinux.cfg"),
     *("syslinux.cfg", "extlinux.conf", "isolinux.cfg", "EFI/*/syslinux.cfg"),
 )
+UKIS = "EFI/Linux/*.efi"
+"""Boot Loader Specification, type 2: programs that are entries by themselves."""
+SUBVOLUME = re.compile(r"(?:^|\s)rootflags=(?:[^\s,]*,)*subvol=([^\s,]+)")
 LIMINE_CONFIGS = ("limine.conf", "limine/limine.conf", "EFI/*/limine.conf")
 XEN_CONFIGS = "EFI/*/*.cfg"
 XSM_POLICY = "xenpolicy"
 """How the names of security policies begin, which are modules as initrds are."""
+BLOCKS = re.compile(r"(\([^)]*\))?(\d*\+\d+,?)+")
+"""GRUB's block lists: sectors by number, as ``chainloader +1`` takes a boot sector."""
 DEVICE = re.compile(r"\([^)]*\)")
 
 
@@ -40,9 +46,10 @@ DEVICE = re.compile(r"\([^)]*\)")
 class BootEntry:
     """Paths are as the configuration writes them. ``place``: where it stands in it, for people.
 
-    ``loader``: GRUB's command; ``bls``, ``syslinux``, ``mboot.c32``, ``limine`` elsewhere. ``xen`` "" where the
-    kernel starts by itself; then ``modules`` are a Multiboot kernel's. ``unpaired``: words that go with no kernel
-    here. ``volume``: UUID or label of the file system that the files are on, "" where the entry does not say.
+    ``loader``: GRUB's command; ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``limine`` elsewhere.
+    ``xen`` "" where the kernel starts by itself; then ``modules`` are a Multiboot kernel's. ``unpaired``:
+    words that go with no kernel here. ``volume``: UUID or label of the file system that the
+    files are on, "" where the entry does not say.
     """
 
     title: str
@@ -100,14 +107,13 @@ class System:
 
     def entries(self) -> Iterator[BootEntry]:
         """Every entry of every configuration that is there. Raises InputError for one that cannot be read."""
-        for pattern in GRUB_CONFIGS:
-            for file in self._matching(pattern):
-                for entry in grub_cfg.parse(_text(file)):
-                    found = from_grub(entry, file.name)
-                    if found is not None:
-                        yield found
+        variables: dict[str, str] = {}
+        yield from map(self._in_subvolume, self._grub(variables))
         for file in self._matching(BLS_ENTRIES):
-            yield from_bls(bls.parse(_text(file)), file.name)
+            yield self._in_subvolume(from_bls(bls.parse(_text(file)), file.name, variables))
+        for path in self._paths(UKIS):
+            name = path.rpartition("/")[2]
+            yield BootEntry(name, f"{self.name}/{path.removeprefix(f'{self.boot}/')}", "", "uki", kernel=f"/{path}")
         for pattern in SYSLINUX_CONFIGS:
             for path in self._paths(pattern):
                 yield from self._syslinux(path)
@@ -117,6 +123,49 @@ class System:
                     found = from_limine(told, file.name)
                     if found is not None:
                         yield found
+
+    def _grub(self, variables: dict[str, str]) -> Iterator[BootEntry]:
+        """The entries of GRUB's configurations, each file read once; their ``variables`` are put in there."""
+        read: set[str] = set()
+
+        def load(name: str) -> str | None:
+            file = self.find(name)
+            if file is None or file.key in read:
+                return None
+            if not name.endswith("/grubenv"):
+                read.add(file.key)
+            files[name] = file.name
+            return _text(file)
+
+        for pattern in GRUB_CONFIGS:
+            for path in self._paths(pattern):
+                files: dict[str, str] = {}
+                config = self.tree.find(path)
+                if config is None or config.key in read:
+                    continue
+                read.add(config.key)
+                menu = grub_cfg.menu(_text(config), load, f"/{path.rpartition('/')[0]}")
+                variables.update(menu.variables)
+                for entry in chain.from_iterable(map(grub_cfg.alternatives, menu.entries)):
+                    boot = from_grub(entry, files.get(entry.file, config.name))
+                    if boot is not None:
+                        yield boot
+
+    def _in_subvolume(self, entry: BootEntry) -> BootEntry:
+        """The entry with paths from the root of a system, where it writes them from the top of btrfs or a ZFS pool.
+
+        The kernel's command line names the subvolume that is the root; a dataset's name ends in ``@``.
+        """
+        told = SUBVOLUME.search(entry.cmdline)
+
+        def inside(path: str) -> str:
+            whole = "/" + "/".join(parts(DEVICE.sub("", path, count=1)))
+            below = f"/{told[1].strip('/')}/" if told else "\0"
+            rest = whole.removeprefix(below) if whole.startswith(below) else whole.partition("@/")[2]
+            return f"/{rest}" if rest and self.find(path) is None and self.find(rest) is not None else path
+
+        lists = {name: tuple(map(inside, getattr(entry, name))) for name in ("initrds", "modules")}
+        return _with(entry, kernel=inside(entry.kernel), xen=inside(entry.xen), **lists)
 
     def _syslinux(self, path: str) -> Iterator[BootEntry]:
         """The labels of a configuration, with those of the files that it includes."""
@@ -193,6 +242,8 @@ def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
     )
     base = BootEntry(entry.title, config, f"line {entry.line}", loading.name, unpaired=unpaired, volume=volume)
     head, *words = loading.arguments
+    if BLOCKS.fullmatch(head):
+        return None
     text = " ".join(words)
     if loading.name in grub_cfg.LOADING[:3]:
         initrds = tuple(path for command in paired for path in command.arguments)
@@ -254,12 +305,14 @@ def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None
     return None
 
 
-def from_bls(entry: bls.BlsEntry, config: str) -> BootEntry:
-    """What an entry of the Boot Loader Specification starts."""
+def from_bls(entry: bls.BlsEntry, config: str, variables: Mapping[str, str]) -> BootEntry:
+    """What an entry of the Boot Loader Specification starts; ``variables``: GRUB's, which Fedora's make use of."""
     title = " ".join(part for part in (entry.title, entry.version) if part)
-    initrds = tuple(path for path in entry.initrd if not path.startswith("$"))
-    kernel = entry.linux or entry.efi
-    return BootEntry(title, config, "", "bls", kernel=kernel, initrds=initrds, cmdline=entry.options)
+    initrds = tuple(path for word in entry.initrd for path in grub_cfg.filled(word, variables).split())
+    cmdline = grub_cfg.filled(entry.options, variables)
+    if entry.linux:
+        return BootEntry(title, config, "", "bls", kernel=entry.linux, initrds=initrds, cmdline=cmdline)
+    return BootEntry(title, config, "", "uki", kernel=entry.uki or entry.efi, cmdline=cmdline)
 
 
 def _with(entry: BootEntry, **more: object) -> BootEntry:

@@ -31,6 +31,7 @@ LOADERS = {
     **dict.fromkeys(grub_cfg.LOADING[:3], ("grub:linux",)),
     "multiboot": ("grub:multiboot",),
     "multiboot2": ("grub:multiboot2",),
+    "uki": ("systemd-boot:linux",),
     "bls": ("grub:linux", "systemd-boot:linux"),
     "syslinux": ("syslinux:linux",),
     syslinux_cfg.MBOOT: ("syslinux:mboot",),

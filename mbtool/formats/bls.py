@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mbtool.record import record
 
-KEYS = ("title", "linux", "initrd", "options", "efi", "version", "machine-id", "sort-key", "architecture")
+KEYS = ("title", "linux", "initrd", "options", "efi", "uki", "version", "machine-id", "sort-key", "architecture")
 
 
 @record
@@ -18,6 +18,7 @@ class BlsEntry:
     version: str = ""
     linux: str = ""
     efi: str = ""
+    uki: str = ""
     initrd: tuple[str, ...] = ()
     options: str = ""
 
@@ -34,6 +35,5 @@ def parse(text: str) -> BlsEntry:
         return values.get(key, [""])[-1]
 
     initrds = tuple(word for value in values.get("initrd", []) for word in value.split())
-    return BlsEntry(
-        last("title"), last("version"), last("linux"), last("efi"), initrds, " ".join(values.get("options", []))
-    )
+    options = " ".join(values.get("options", []))
+    return BlsEntry(last("title"), last("version"), last("linux"), last("efi"), last("uki"), initrds, options)

@@ -1,21 +1,27 @@
 """GRUB's configuration: the menu entries and the commands in them, as grub-mkconfig and people write them.
 
 GRUB's own language is a shell. What is needed of it to see what an entry loads is followed: quoting, comments,
-``set``, variables, submenus. Conditions are not: the commands of all their branches count, in order, so that of
-two assignments the later wins. Source: GRUB manual, "Writing full configuration files directly".
+``set``, variables, submenus, functions, ``source``, ``configfile``, ``load_env``. Conditions are not: the commands
+of all their branches count, in order, so that of two assignments the later wins, unless the first came from
+``load_env``. Source: GRUB manual, "Writing full configuration files directly", "The GRUB environment block".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from mbtool.record import record
 
 MAX_DEPTH = 16
 """Submenus within submenus."""
+MAX_FILES, MAX_CALLS, MAX_ADDED = 64, 256, 1 << 19
+"""Other files that are read, functions that are called, and words that come in so, within one configuration."""
 MAX_WORD = 1 << 16
 """Characters of a word: variables made of variables could fill any memory."""
+Load = Callable[[str], str | None]
+"""The text of another file by the name that a configuration gives it, None when it is not there."""
+SOURCING = ("source", ".", "configfile", "extract_entries_source", "extract_entries_configfile")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SPECIAL = "{};\n"
 LOADING = ("linux", "linux16", "linuxefi", "multiboot", "multiboot2", "chainloader")
@@ -58,15 +64,32 @@ class GrubEntry:
     title: str
     line: int
     commands: tuple[Command, ...] = ()
+    file: str = ""
+    """The other file in which it stands, as the configuration names it; ``line`` is then a line of that."""
 
     def named(self, *names: str) -> tuple[Command, ...]:
         """The commands with one of these names."""
         return tuple(command for command in self.commands if command.name in names)
 
 
+@record
+class GrubMenu:
+    """``variables``: as they are at the end, which is what ``blscfg`` finds."""
+
+    entries: tuple[GrubEntry, ...]
+    variables: dict[str, str]
+
+
 def parse(text: str) -> tuple[GrubEntry, ...]:
     """The entries, in order. Any text is a configuration; what makes no sense in it is passed over."""
-    return tuple(_Parser(text).entries())
+    return menu(text).entries
+
+
+def menu(text: str, load: Load = lambda name: None, folder: str = "") -> GrubMenu:
+    """The entries, also of the files that are sourced. ``folder``: what $prefix stands for until it is set."""
+    parser = _Parser(text, load)
+    parser.variables.update({"prefix": folder, "config_directory": folder} if folder else {})
+    return GrubMenu(tuple(parser.entries()), parser.variables)
 
 
 @record
@@ -74,29 +97,103 @@ class _Token:
     text: str
     line: int
     special: bool = False
+    file: str = ""
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, load: Load) -> None:
         self._tokens = list(_tokens(text))
         self._at = 0
-        self._variables: dict[str, str] = {}
+        self._load = load
+        self._files = self._calls = self._added = 0
+        self._functions: dict[str, list[_Token]] = {}
+        self._kept: set[str] = set()
+        self._conditions = 0
+        self.variables: dict[str, str] = {}
 
     def entries(self, above: str = "", depth: int = 0) -> Iterator[GrubEntry]:
         """Those up to the end of the block."""
+        groups = 0
         while self._at < len(self._tokens):
+            file = self._tokens[self._at].file
             command = self._command()
             if command is None:
-                if self._closes() and depth:
-                    return
+                groups += self._opens() - self._closes()
+                if groups < 0:
+                    if depth:
+                        return
+                    groups = 0
                 continue
-            if not command.words or command.name not in ("menuentry", "submenu") or not self._opens():
+            if not command.words or not self._opens():
+                self._follow(command, SOURCING)
+                continue
+            if command.name == "function":
+                self._define(command)
+                continue
+            if command.name not in ("menuentry", "submenu"):
+                groups += 1
                 continue
             title = f"{above}>{_title(command)}" if above else _title(command)
             if command.name == "menuentry":
-                yield GrubEntry(title, command.line, tuple(self._block()))
+                yield from self._entry(title, command.line, file)
             elif depth < MAX_DEPTH:
                 yield from self.entries(title, depth + 1)
+
+    def _entry(self, title: str, line: int, file: str) -> Iterator[GrubEntry]:
+        """A menu entry; those of the file that it opens as a menu of its own."""
+        commands = tuple(self._block())
+        yield GrubEntry(title, line, commands, file)
+        opened = [command for command in commands if command.name == "configfile"]
+        if opened and not any(command.name in LOADING for command in commands):
+            rest, self._tokens, self._at = (self._tokens, self._at), [], 0
+            for command in opened:
+                self._follow(command, SOURCING)
+            yield from self.entries(title, 1)
+            self._tokens, self._at = rest
+
+    def _follow(self, command: Command, sourcing: tuple[str, ...]) -> None:
+        """Put what a command stands for in front of what follows: a function's body, another file's text."""
+        body: list[_Token] = []
+        if command.name in self._functions and self._calls < MAX_CALLS:
+            self._calls += 1
+            body = self._functions[command.name]
+            self.variables.update({str(number): word for number, word in enumerate(command.words[1:], 1)})
+        elif command.name in sourcing and command.arguments and self._files < MAX_FILES:
+            self._files += 1
+            name = command.arguments[0]
+            body = [_Token(t.text, t.line, t.special, name) for t in _tokens(self._load(name) or "")]
+        elif command.name == "load_env":
+            self._environment(command)
+        self._added += len(body)
+        if body and self._added <= MAX_ADDED:
+            self._tokens[self._at : self._at] = body
+
+    def _define(self, command: Command) -> None:
+        """Keep a function's body, up to the brace that closes it."""
+        start, depth = self._at, 1
+        while self._at < len(self._tokens) and depth:
+            token = self._tokens[self._at]
+            self._at += 1
+            depth += (token.text == "{") - (token.text == "}") if token.special else 0
+        if len(command.words) > 1:
+            self._functions[command.words[1]] = [*self._tokens[start : self._at - 1], _Token("\n", 0, special=True)]
+
+    def _environment(self, command: Command) -> None:
+        """Take over the variables of an environment block, all or those that are named."""
+        words = list(command.words[1:])
+        name = "$prefix/grubenv"
+        for option in ("-f", "--file"):
+            if option in words[:-1]:
+                at = words.index(option)
+                name = words[at + 1]
+                del words[at : at + 2]
+        wanted = [word for word in words if not word.startswith("-")]
+        text = self._load(name.replace("$prefix", self.variables.get("prefix", ""))) or ""
+        for line in text.replace("\\\n", "").splitlines():
+            key, equals, value = line.partition("=")
+            if equals and NAME.fullmatch(key) and key in (wanted or [key]):
+                self.variables[key] = re.sub(r"\\(.)", r"\1", value)
+                self._kept.add(key)
 
     def _block(self) -> Iterator[Command]:
         """The commands up to the brace that closes the entry."""
@@ -106,6 +203,8 @@ class _Parser:
             if command is not None:
                 if command.words:
                     yield command
+                    if not self._opens():
+                        self._follow(command, SOURCING[:2])
                 depth += self._opens()
             elif self._closes():
                 depth -= 1
@@ -126,16 +225,17 @@ class _Parser:
             self._at += 1
             if token.special:
                 break
-            word = _filled(token.text, self._variables)
+            word = _filled(token.text, self.variables)
             if not words and (word in CONDITIONS):
+                self._conditions += (word == "if") - (word == "fi")
                 continue
             words.append(word)
         if not words:
             return None
         assignment = words[1] if words[0] == "set" and len(words) == 2 else words[0] if len(words) == 1 else ""
         name, equals, value = assignment.partition("=")
-        if equals and NAME.fullmatch(name):
-            self._variables[name] = value
+        if equals and NAME.fullmatch(name) and not (self._conditions > 0 and name in self._kept):
+            self.variables[name] = value
         flat = tuple(word for item in words for word in ([item] if "\0" not in item else item.split("\0")) if word)
         return Command(flat, line)
 
@@ -151,7 +251,7 @@ _PIECE = re.compile(
     | (?P<plain>[^\s'"\\;{}$]+|\$)""",
     re.DOTALL | re.VERBOSE,
 )
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*|\d+))")
 KEEP = "\x01"
 """Stands for a dollar sign that begins no variable."""
 
@@ -205,7 +305,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     yield _Token("\n", line, special=True)
 
 
-def _filled(text: str, variables: dict[str, str]) -> str:
+def _filled(text: str, variables: Mapping[str, str]) -> str:
     """The word with its variables; what a variable adds may be several words (``\\0`` between them)."""
     room = MAX_WORD
 
@@ -216,3 +316,21 @@ def _filled(text: str, variables: dict[str, str]) -> str:
         return found
 
     return _VARIABLE.sub(value, text)[:MAX_WORD].replace(KEEP, "$")
+
+
+def filled(text: str, variables: Mapping[str, str]) -> str:
+    """A text outside of GRUB's shell with its variables filled in."""
+    return _filled(text, variables).replace("\0", " ").strip()
+
+
+def alternatives(entry: GrubEntry) -> tuple[GrubEntry, ...]:
+    """The entry once for each of its commands that load what is started: one per branch of a condition.
+
+    The commands in front of the first are part of all.
+    """
+    at = [number for number, command in enumerate(entry.commands) if command.name in LOADING]
+    if len(at) < 2:
+        return (entry,)
+    ends = [*at[1:], len(entry.commands)]
+    parts = [entry.commands[: at[0]] + entry.commands[start:end] for start, end in zip(at, ends, strict=True)]
+    return tuple(GrubEntry(entry.title, entry.line, commands, entry.file) for commands in parts)

@@ -297,3 +297,113 @@ def test_a_kernel_of_many_entries_is_unpacked_once(root: Path, monkeypatch: pyte
     found = checked(root)
     assert [ids(problems) for problems in found.values()] == [{"DOM0-MEM"}, set(), set(), set()]
     assert len(calls) == 1
+
+
+LINUX = f"linux /boot/vmlinuz-{RELEASE} root=/dev/sda1 ro\n initrd /boot/initrd.img-{RELEASE}"
+OTHER = "linux /boot/vmlinuz-9 root=/dev/sda1"
+
+
+def rules(folder: Path) -> dict[str, set[str]]:
+    return {name: ids(found) for name, found in checked(folder).items()}
+
+
+def menuentry(title: str, *lines: str) -> str:
+    return "\n".join([f"menuentry {title} {{", *lines, "}", ""])
+
+
+GOOD, BAD = menuentry("X", LINUX), menuentry("X", OTHER)
+GO = "function go {\n linux /boot/vmlinuz-$1 ro\n initrd /boot/initrd.img-${1}\n}\n"
+IN_SUBMENU = "submenu S {\n function f {\n true\n }\n if true; then\n" + menuentry("A", "f", LINUX) + "fi\n}"
+BRANCHES = menuentry("A", "if efi; then", LINUX, "else", OTHER, "fi")
+
+
+@pytest.mark.parametrize(
+    ("config", "other", "wanted"),
+    [
+        ("configfile /boot/grub/x.cfg", BAD, {"X": {"ENTRY-FILE"}}),
+        ("source $prefix/x.cfg", GOOD, {"X": set()}),
+        (". ${config_directory}/x.cfg", BAD, {"X": {"ENTRY-FILE"}}),
+        (menuentry("M", "configfile ($root)/boot/grub/x.cfg"), GOOD, {"M>X": set()}),
+        ("source $prefix/x.cfg\nsource $prefix/x.cfg\nconfigfile /boot/grub/grub.cfg", GOOD, {"X": set()}),
+        (GO + menuentry("A", f"go {RELEASE}"), "", {"A": set()}),
+        (GO + menuentry("A", "go 9"), "", {"A": {"ENTRY-FILE"}}),
+        (IN_SUBMENU, "", {"S>A": set()}),
+        (BRANCHES, "", {"A": {"ENTRY-FILE"}}),
+        (menuentry("W", "chainloader (hd0,1)+1") + menuentry("V", "chainloader +1"), GOOD, {}),
+    ],
+)
+def test_what_grub_follows(root: Path, config: str, other: str, wanted: dict[str, set[str]]) -> None:
+    (root / "boot" / "grub" / "grub.cfg").write_text(config + "\n")
+    (root / "boot" / "grub" / "x.cfg").write_text(other + "\n")
+    if not wanted:
+        with pytest.raises(InputError):
+            rules(root)
+        return
+    found = rules(root)
+    del found[str(root)]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("top", "words", "there"),
+    [
+        ("/@", "rootflags=subvol=@", True),
+        ("/root", "rootflags=noatime,subvol=root", True),
+        ("/@/.snapshots/1/snapshot", "rootflags=subvol=@/.snapshots/1/snapshot", True),
+        ("/BOOT/debian@", "root=ZFS=rpool/ROOT/debian", True),
+        ("/@x", "", False),
+        ("/@home", "rootflags=subvol=@", False),
+    ],
+)
+def test_paths_in_subvolumes(root: Path, top: str, words: str, there: bool) -> None:
+    """grub-mkrelpath writes them from the top of the file system; 10_linux adds rootflags."""
+    boot = "" if "BOOT" in top else "/boot"
+    (root / "boot" / "grub" / "grub.cfg").write_text(
+        menuentry("A", f"linux {top}{boot}/vmlinuz-{RELEASE} {words}", f"initrd {top}{boot}/initrd.img-{RELEASE}")
+    )
+    assert rules(root)["A"] == (set() if there else {"ENTRY-FILE"})
+
+
+GRUBENV = "# GRUB Environment Block\nsaved_entry=x\nkernelopts=root=UUID=1 ro rotwait\n" + "#" * 900
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ('load_env\nif [ -z "${kernelopts}" ]; then\nset kernelopts="ro"\nfi\nblscfg', {"LINUX-OPTION-MISSPELT"}),
+        ("load_env -f ${config_directory}/grubenv kernelopts\nblscfg", {"LINUX-OPTION-MISSPELT"}),
+        ('load_env saved_entry\nset kernelopts="root=UUID=1 ro"\nblscfg', set()),
+        ("blscfg", set()),
+    ],
+)
+def test_fedoras_kernelopts(root: Path, config: str, wanted: set[str]) -> None:
+    boot = root / "boot"
+    (boot / "grub").rename(boot / "grub2")
+    (boot / "grub2" / "grub.cfg").write_text(config + "\n")
+    (boot / "grub2" / "grubenv").write_text(GRUBENV)
+    (boot / "loader" / "entries").mkdir(parents=True)
+    (boot / "loader" / "entries" / "f.conf").write_text(
+        f"title F\nlinux /vmlinuz-{RELEASE}\ninitrd /initrd.img-{RELEASE}\noptions $kernelopts $tuned_params\n"
+    )
+    assert rules(root)["F"] == wanted
+
+
+def test_unified_kernel_images(tmp_path: Path) -> None:
+    """Boot Loader Specification, type 2, and the key that names one."""
+    (tmp_path / "EFI" / "Linux").mkdir(parents=True)
+    (tmp_path / "loader" / "entries").mkdir(parents=True)
+    (tmp_path / "EFI" / "Linux" / "good.efi").write_bytes(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    (tmp_path / "EFI" / "Linux" / "bad.efi").write_bytes(vmlinuz())
+    (tmp_path / "loader" / "entries" / "a.conf").write_text("title U\nuki /EFI/Linux/good.efi\n")
+    (tmp_path / "loader" / "entries" / "b.conf").write_text("title G\nuki /EFI/Linux/gone.efi\n")
+    found = rules(tmp_path)
+    assert (found["U"], found["good.efi"]) == ({"PE-NX-WRITABLE-CODE"}, set())
+    assert found["G"] == {"ENTRY-FILE"}
+    assert found["bad.efi"] == {"LOADER-REFUSES"}
+
+
+def test_a_config_that_grows_without_end(root: Path) -> None:
+    text = "function f {\n" + "f a b c\n" * 2000 + "}\nf\nsource /boot/grub/x.cfg\n"
+    (root / "boot" / "grub" / "grub.cfg").write_text(text + f"menuentry A {{\n {LINUX}\n}}\n")
+    (root / "boot" / "grub" / "x.cfg").write_text("source /boot/grub/x.cfg\n" * 20_000)
+    assert "A" in rules(root)
