@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from mbtool.check.boot_set import BootSet
-from mbtool.check.option_lists import Release, options_of
+from mbtool.check.option_lists import Release, option_list, options_of
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import InputError
 from mbtool.formats.xen_versions import NEWEST, XenVersion
@@ -16,6 +16,7 @@ from mbtool.plan import cmdline, xen_options
 from mbtool.plan.xen_options import Mode
 
 XEN, DOM0 = "Xen's command line", "the kernel's command line"
+OPTIONS = "xen_options.toml"
 PLACEHOLDER = "placeholder"
 """First word of Xen's command line in GRUB configurations: for loaders that drop the first word."""
 XEN_ONLY = ("dom0_mem", "dom0_max_vcpus", "dom0_vcpus_pin", "com1", "com2", "guest_loglvl", "ucode")
@@ -28,7 +29,7 @@ XEN_CONSOLES = ("com1", "com2", "vga", "dbgp")
 
 def known_options(release: Release) -> frozenset[str]:
     """The options of one Xen release; of the newest known for a newer one."""
-    return options_of("xen_options.toml", min(release, NEWEST.release))
+    return options_of(OPTIONS, min(release, NEWEST.release))
 
 
 @set_rule("XEN-OPTION-UNKNOWN")
@@ -39,7 +40,7 @@ def unknown_options(boot: BootSet) -> Iterator[Evidence]:
         if name in known or name == PLACEHOLDER or name in LINUX_ONLY:
             continue
         near = get_close_matches(name, known, 1, 0.8)
-        elsewhere = name in known_options(NEWEST.release)
+        elsewhere = _releases(name)
         yield Evidence(
             f"Xen {boot.version.name} does not know the option {name}",
             XEN,
@@ -62,9 +63,15 @@ def _names(boot: BootSet) -> Iterator[str]:
             yield name
 
 
-def _remedy(name: str, near: list[str], elsewhere: bool, version: XenVersion) -> str:
+def _releases(name: str) -> str:
+    """The releases that know an option which not all know, in words; "" for any other."""
+    first, _, last = option_list(OPTIONS)["some"].get(name, "").partition("-")
+    return " ".join(part for part in (f"from {first} on" if first else "", f"up to {last}" if last else "") if part)
+
+
+def _remedy(name: str, near: list[str], elsewhere: str, version: XenVersion) -> str:
     if elsewhere:
-        return f"newer releases than {version.name} know it: leave it out here"
+        return f"releases {elsewhere} know it: leave it out for {version.name}"
     return f"write {near[0]}" if near else "leave it out, or move it to the kernel's command line"
 
 

@@ -23,6 +23,8 @@ NEWEST = (6, 12)
 """The newest release in the list."""
 SHORTEST = 5
 """Letters of the shortest name that is compared: too many short words lie beside another one."""
+DEVICES, OF_DEVICES = ("/dev/", "UUID=", "PARTUUID=", "LABEL=", "PARTLABEL="), ("root", "resume")
+"""How names of devices begin, and the options that take one, of whatever length."""
 END = ("--", "---")
 """What follows is init's; or, behind three dashes, what Debian's installer hands on to the system it installs."""
 RELEASE = re.compile(r"(\d+)\.(\d+)")
@@ -34,15 +36,21 @@ OTHER_KERNELS = ("multiboot1-header", "multiboot2-header")
 @set_rule("LINUX-OPTION-MISSPELT")
 def misspelt(boot: BootSet) -> Iterator[Evidence]:
     """Words that nobody knows, one slip away from an option of this kernel's."""
-    if not boot.cmdline or _is_another(boot):
+    if not boot.cmdline or is_another(boot):
         return
     options = documented(boot.release)
-    for name in _names(boot.cmdline[: COMMAND_LINE_SIZE - 1]):
-        if len(name) < SHORTEST or "." in name or "/" in name or _plain(name) in known():
+    told = {name: value for name, _, value in (word.partition("=") for word in words(boot.cmdline))}
+    for name, value in told.items():
+        if "." in name or "/" in name or _plain(name) in known():
             continue
-        near = sorted(
-            option for option in options if len(option) >= SHORTEST and one_slip(_plain(name), _plain(option))
-        )
+        if value.startswith(DEVICES):
+            near = [option for option in OF_DEVICES if one_slip(name, option)]
+        elif len(name) < SHORTEST:
+            continue
+        else:
+            near = sorted(
+                option for option in options if len(option) >= SHORTEST and one_slip(_plain(name), _plain(option))
+            )
         if near:
             yield Evidence(
                 f"{name} is no option of Linux, and nearly one",
@@ -53,7 +61,7 @@ def misspelt(boot: BootSet) -> Iterator[Evidence]:
             )
 
 
-def _is_another(boot: BootSet) -> bool:
+def is_another(boot: BootSet) -> bool:
     """Whether the kernel is not Linux: Linux for x86 has no Multiboot header."""
     try:
         return boot.kernel is not None and any(boot.kernel.find(kind) for kind in OTHER_KERNELS)
@@ -81,16 +89,12 @@ def known() -> frozenset[str]:
     return frozenset(_plain(name) for names in lists for name in names)
 
 
-def _names(cmdline: str) -> Iterator[str]:
-    """The names of a command line's words, each once, up to the dashes."""
-    seen = set()
-    for word in WORD.findall(cmdline):
+def words(cmdline: str) -> Iterator[str]:
+    """A command line's words, up to the dashes."""
+    for word in WORD.findall(cmdline[: COMMAND_LINE_SIZE - 1]):
         if word in END:
             return
-        name = word.lstrip('"').partition("=")[0]
-        if name not in seen:
-            seen.add(name)
-            yield name
+        yield word.lstrip('"')
 
 
 def _plain(name: str) -> str:

@@ -124,3 +124,45 @@ def test_xens_console_without_xen(tmp_path: Path) -> None:
     assert "CONSOLE-WITHOUT-XEN" in told("root=/dev/sda1 console=hvc0")
     assert "CONSOLE-WITHOUT-XEN" not in told("console=tty0 console=hvc0")
     assert "CONSOLE-WITHOUT-XEN" not in told("quiet")
+
+
+@pytest.mark.parametrize(
+    ("xen", "linux", "rule", "field"),
+    [
+        ("", "root=/dev/sda1 ro root=/dev/sdb1", "OPTION-REPEATED", "root"),
+        ("", "mitigations=off mitigations=auto", "OPTION-REPEATED", "mitigations"),
+        ("smt=on smt=off", "", "OPTION-REPEATED", "smt"),
+        ("smt no-smt", "", "OPTION-REPEATED", "smt"),
+        ("console=vga console=com1,vga com1=115200", "", "OPTION-REPEATED", "console"),
+        ("", "ro quiet rw", "OPTIONS-CONTRADICT", "ro"),
+        ("", "quiet debug", "OPTIONS-CONTRADICT", "quiet"),
+        ("", "nosmp maxcpus=4", "OPTIONS-CONTRADICT", "nosmp"),
+        ("", "intel_iommu=on iommu=off", "OPTIONS-CONTRADICT", "iommu=off"),
+        ("nosmp maxcpus=4", "", "OPTIONS-CONTRADICT", "nosmp"),
+        ("dom0=pvh dom0=pv,verbose", "", "OPTIONS-CONTRADICT", "dom0"),
+        ("", "rot=/dev/sda1 ro", "LINUX-OPTION-MISSPELT", "rot"),
+        ("", "root=UUID=1 resum=UUID=2", "LINUX-OPTION-MISSPELT", "resum"),
+    ],
+)
+def test_what_takes_another_word_back(tmp_path: Path, xen: str, linux: str, rule: str, field: str) -> None:
+    (problem,) = [problem for problem in found(tmp_path, xen, linux) if problem.severity != "info"]
+    assert (problem.id, problem.evidence.field) == (rule, field)
+
+
+@pytest.mark.parametrize(
+    ("xen", "linux"),
+    [
+        ("", "console=tty0 console=hvc0 ro ro root=/dev/sda1 root=/dev/sda1"),
+        ("iommu=verbose iommu=required dom0_mem=1G dom0_mem=max:2G smt smt=on nosmp maxcpus=1", ""),
+        ("", "nosmp maxcpus=1 video=efifb:off video=vesafb:off -- rw debug"),
+        ("", "ro single nomodeset vga=normal foo=/dev/sda1 rd=/dev/sda1"),
+    ],
+)
+def test_what_adds_up(tmp_path: Path, xen: str, linux: str) -> None:
+    assert ids(found(tmp_path, xen, linux)) == set()
+
+
+def test_an_option_that_is_gone(tmp_path: Path) -> None:
+    (problem,) = found(tmp_path, "vesa-map=1")
+    assert (problem.id, problem.severity) == ("XEN-OPTION-UNKNOWN", "warning")
+    assert problem.remedy == "releases up to 4.16 know it: leave it out for 4.18"
