@@ -25,9 +25,14 @@ from mbtool.source import Budget, Source
 HEADER_SIZE = 0x250
 """Bytes that Xen's view of the setup header ends with."""
 MIN_VERSION = 0x0208
+GZIP_MAGIC = b"\x1f\x8b"
 ELF_MAGIC = b"\x7fELF"
 REMEMBERED = 64 * 1024
 """Reads up to this size are remembered: headers and notes."""
+EXACT = ("gzip", "lz4")
+"""Codecs that Xen does not unpack unless the size is right. The others know by themselves where they end."""
+SPARE = 16 << 20
+"""Bytes that a size may be too large by: Xen sets them aside, which any host can afford."""
 XZ_CHECKS = (0, 1)
 """None and CRC32."""
 XZ_FILTERS = (("lzma2",), ("x86", "lzma2"))
@@ -67,9 +72,17 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
     stream.drain()
     if stream.damage is not None:
         raise stream.damage
+    if stream.members > 1:
+        raise RefusedError(
+            f"Xen unpacks the first of {stream.members} {codec} streams, and takes what follows for unpacked, too",
+            source=payload.name,
+            expected="one stream",
+            found=str(stream.members),
+            remedy=f"unpack it, and pack all of it by one run of {codec}",
+        )
     size = stream.size
     word = int.from_bytes(payload.read(payload.size - 4, 4), "little")
-    if word != size & 0xFFFFFFFF:
+    if word != size & 0xFFFFFFFF and (codec in EXACT or not size < word <= size + SPARE):
         raise FormatError(
             "the last four bytes of the kernel's payload are not its unpacked size",
             source=payload.name,
@@ -78,7 +91,7 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
             found=str(word),
             remedy="" if bzimage else "append the size to the compressed file as 32-bit little-endian number",
         )
-    room = size + (size >> 12) + 32768 + 18 if codec == "gzip" else size + payload.size
+    room = size + (size >> 12) + 32768 + 18 if codec == "gzip" else max(size, word) + payload.size
     return Kernel(elf, bzimage, codec, up(room))
 
 
@@ -144,6 +157,13 @@ def _payload(source: Source) -> tuple[Source, bool]:
 
 def _refuse_codec(source: Source, codec: str | None, head: bytes, version: XenVersion) -> None:
     """Streams that Xen hands on as they are, to fail as no ELF file."""
+    if codec is None and head.startswith(GZIP_MAGIC):
+        raise RefusedError(
+            "internal error, invalid method: a gzip stream with another method than deflate",
+            source=source.name,
+            expected="8 (deflate)",
+            found=str(head[2]),
+        )
     supported = codec in version.codecs and not (codec == "lz4" and head[:2] != b"\x02\x21")
     if supported:
         return

@@ -53,6 +53,16 @@ def pvh_iommu(boot: BootSet) -> Iterator[Evidence]:
         yield Evidence("the IOMMU is switched off, and a PVH dom0 needs it", XEN, field="iommu")
 
 
+@set_rule("PVH-WITHOUT-HAP")
+def pvh_paging(boot: BootSet) -> Iterator[Evidence]:
+    """A PVH dom0 whose hardware-assisted paging is switched off, and no shadow paging asked for in its place."""
+    if not boot.on_xen or boot.mode is not Mode.PVH:
+        return
+    dom0 = b",".join(xen_options.custom(boot.options, b"dom0")).split(b",")
+    if not xen_options.flag(boot.options, b"hap", True) and b"shadow" not in dom0:
+        yield Evidence("hap is switched off, and a PVH dom0 needs it", XEN, field="hap")
+
+
 @set_rule("CONSOLE-NOT-CHOSEN")
 def serial_unused(boot: BootSet) -> Iterator[Evidence]:
     """A serial port is set up, and Xen does not write to it."""

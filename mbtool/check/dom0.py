@@ -21,7 +21,9 @@ from mbtool.plan.dom0_pages import DEFAULT_NR_PAGES
 from mbtool.plan.xen_options import Mode
 from mbtool.record import record
 
+PAGE = 4096
 TOO_SMALL = "DOM0-MEM"
+DAMAGED = "the compressed data is damaged"
 MEM_SYNTAX = 'parameter "dom0_mem" has invalid value'
 
 
@@ -41,9 +43,16 @@ class Refusal:
 REFUSALS = (
     Refusal("the kernel file is empty", "DOM0-REFUSED", ""),
     Refusal("Cannot load bzImage v", "XEN-BZIMAGE-VERSION"),
+    Refusal("internal error, invalid method", "XEN-CODEC", "internal error, invalid method"),
+    Refusal("Xen unpacks the first of", "XEN-STREAMS", ""),
     Refusal("ELF: not an ELF binary", "XEN-CODEC", "ELF: not an ELF binary"),
     Refusal("Input was encoded with settings", "XEN-XZ-CHECK", "XZ decoder"),
     Refusal("no ELF signature", "XEN-NOT-ELF", "ELF: not an ELF binary"),
+    Refusal(f"{DAMAGED}: Error -3 while decompressing data: incorrect data check", "STREAM-DAMAGED", "crc error"),
+    Refusal(f"{DAMAGED}: Error -3 while decompressing data: incorrect length", "STREAM-DAMAGED", "length error"),
+    Refusal(f"{DAMAGED}: Error -3", "STREAM-DAMAGED", ""),
+    Refusal(f"{DAMAGED}: a block's checksum", "STREAM-DAMAGED", ""),  # Xen does not look at those of lzo
+    Refusal(DAMAGED, "STREAM-DAMAGED", "Could not construct domain 0"),
     Refusal("the compressed data is", "STREAM-DAMAGED", ""),
     Refusal("the last four bytes of the kernel's payload", "XEN-PAYLOAD-SIZE", ""),
     Refusal("the kernel's payload is cut short", "LINUX-PAYLOAD", ""),
@@ -64,6 +73,7 @@ REFUSALS = (
     Refusal("Dom0 expects too high a hypervisor", "DOM0-LAYOUT"),
     Refusal("DOM0 image overlaps with Xen", "DOM0-LAYOUT"),
     Refusal("DOM0 P->M table overlaps", "DOM0-LAYOUT"),
+    Refusal("Not enough RAM for DOM0 P->M table", "DOM0-LAYOUT"),
     Refusal("the initial mapping", "DOM0-LAYOUT", ""),
     Refusal("INIT_P2M lies", "DOM0-LAYOUT", ""),
     Refusal("Failed to load the kernel binary", "ELF-SEGMENT-SIZE", "Failed to load the kernel binary"),
@@ -111,6 +121,45 @@ def construction(boot: BootSet) -> Iterator[Evidence]:
         yield _evidence(error, boot.kernel, stated=stated)
     except MbtoolError:
         return  # nothing is known, nothing is said
+
+
+@set_rule("XEN-ENTRY-ZEROS")
+def entry(boot: BootSet) -> Iterator[Evidence]:
+    """No code of the kernel's is where Xen starts it: zeros, or Xen's own hypercall page."""
+    from mbtool.formats import xen_dom_parms
+    from mbtool.formats.elf_file import parse_elf
+
+    if not boot.on_xen or boot.kernel is None:
+        return
+    hvm = boot.mode is Mode.PVH
+    try:
+        elf = parse_elf(boot.kernel.dom0_kernel(boot.version).elf)
+        parms = xen_dom_parms.derive(elf.source, elf, hvm=hvm, version=boot.version)
+    except MbtoolError:
+        return  # DOM0-REFUSED says so
+    at, offset = (parms.phys_entry, 0) if hvm else (parms.virt_entry, parms.virt_offset)
+    if at is None:
+        return
+    starts = [(each.p_paddr + offset, each.p_filesz, each.p_memsz) for each in parms.segments]
+    in_file = any(start <= at < start + size for start, size, _ in starts)
+    if not in_file and any(start <= at < start + size for start, _, size in starts):
+        yield Evidence(
+            "the entry point lies in memory that is only zeros",
+            boot.kernel.path,
+            field="PHYS32_ENTRY" if hvm else "ENTRY",
+            expected="an address of bytes that the file holds",
+            found=f"{at:#x}",
+        )
+    page = parms.virt_hypercall
+    if not hvm and page is not None and page <= at < page + PAGE:
+        yield Evidence(
+            "the entry point lies in the hypercall page",
+            boot.kernel.path,
+            field="HYPERCALL_PAGE",
+            expected="a page that holds nothing else",
+            found=f"{page:#x}, and ENTRY {at:#x}",
+            id="XEN-ENTRY-HYPERCALL",
+        )
 
 
 def _pvh(boot: BootSet, kernel: Image, nr_pages: int) -> None:

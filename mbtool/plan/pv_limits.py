@@ -85,6 +85,13 @@ def place_p2m(
         return space.p2m, P2mMap(0, 0, ())
     base = init_p2m(parms)
     assert base is not None
+    if base + nr_pages * 8 > TOP:  # its end wraps, and Xen allocates nothing
+        raise RefusedError(
+            "Not enough RAM for DOM0 P->M table",
+            field="INIT_P2M",
+            expected=f"at most {TOP - nr_pages * 8:#x}, which leaves room for {nr_pages} entries",
+            found=f"{base:#x}",
+        )
     p2m = Range.at(base, nr_pages * 8)
     if space.total.start <= p2m.end and p2m.start <= space.total.end:
         raise RefusedError(

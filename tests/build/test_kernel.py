@@ -109,10 +109,23 @@ def test_empty() -> None:
     assert caught.value.source
 
 
-@pytest.mark.parametrize("word", [0, len(ELF) - 1, len(ELF) + 1, 0xFFFFFFFF])
+@pytest.mark.parametrize("word", [0, len(ELF) - 1, len(ELF) + (16 << 20) + 1, 0xFFFFFFFF])
 def test_lying_size_word(word: int) -> None:
     with pytest.raises(FormatError, match="not its unpacked size"):
         unpack(bzimage(XZ[:-4] + struct.pack("<I", word)))
+
+
+@pytest.mark.parametrize("more", [1, 16 << 20])
+def test_a_size_that_is_a_little_too_large(more: int) -> None:
+    """Xen 4.17 sets the room aside and starts such a kernel (tests/check/test_matrix_xen.py)."""
+    assert unpack(bzimage(XZ[:-4] + struct.pack("<I", len(ELF) + more))) == ELF
+
+
+def test_several_streams() -> None:
+    """Xen 4.17 starts what it unpacked of the first (tests/check/test_matrix_xen.py)."""
+    parts = b"".join(lzma.compress(part, check=lzma.CHECK_CRC32) for part in (ELF[:1000], ELF[1000:]))
+    with pytest.raises(RefusedError, match="first of 2 xz streams"):
+        unpack(bzimage(parts + struct.pack("<I", len(ELF))))
 
 
 def test_missing_size_word() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mbtool.check.report import check_set
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.model import Severity
 from mbtool.plan.xen_options import Mode
-from tests.check.elf_edit import ehdr, note, note_descsz, note_owner, phdr, without_note
+from tests.check.elf_edit import ehdr, note, note_descsz, note_owner, phdr, put, without_note
 from tests.check.matrix import Result
 from tests.conftest import ROOT
 from tests.debian import unpacked
@@ -50,6 +50,7 @@ SHUT_DOWN = "Hardware Dom0 halted"
 OVER = r"Hardware Dom0 (halted|crashed|shutdown)|Manual reset required"
 PV = (ROOT / "samples" / "pv-dom0" / "pv-dom0.elf").read_bytes()
 PVH = (ROOT / "samples" / "pvh" / "pvh.elf").read_bytes()
+MIB = 1 << 20
 LOADER, PAST, TOP_2G = 8, 0x100000, 0xFFFF_FFFF_8000_0000
 EM_386, EM_X86_64, EM_AARCH64 = 3, 62, 183
 
@@ -76,6 +77,15 @@ def memory(amount: str) -> dict[str, str]:
 def sized(stream: bytes, size: int = len(PV)) -> bytes:
     """A stream with the size of what it holds behind it, as Linux' build appends it."""
     return stream + size.to_bytes(4, "little")
+
+
+def in_two(pack: Callable[[bytes], bytes]) -> bytes:
+    """The kernel packed as two streams, one behind the other, which most programs unpack as one."""
+    return pack(PV[:1000]) + pack(PV[1000:])
+
+
+def crc32_xz(data: bytes) -> bytes:
+    return lzma.compress(data, check=lzma.CHECK_CRC32)
 
 
 def damaged(stream: bytes) -> bytes:
@@ -114,6 +124,9 @@ ROWS: dict[str, Row] = {
     "pv-p_paddr": Row(phdr(PV, 0, "p_paddr", 0x200000), "XEN-NOTE-ADDRESSES"),
     "pv-p_filesz": Row(phdr(PV, 0, "p_filesz", 0x10000), "ELF-SEGMENT-SIZE"),
     "pv-p_memsz": Row(phdr(PV, 0, "p_memsz", 0x7F000000), "DOM0-MEM"),
+    "pv-no-code": Row(phdr(PV, 0, "p_filesz", 0), "XEN-ENTRY-ZEROS"),
+    "pv-little-code": Row(phdr(PV, 0, "p_filesz", 64), "XEN-ENTRY-ZEROS"),
+    "pv-p_flags": Row(phdr(PV, 0, "p_flags", 0), "XEN-NOTE-ADDRESSES"),  # no segment to run code from
     "pv-note-segment": Row(phdr(PV, 1, "p_type", 0)),  # the section is found
     "pv-note-offset": Row(phdr(PV, 1, "p_offset", PAST)),
     # The notes
@@ -124,16 +137,18 @@ ROWS: dict[str, Row] = {
     "pv-descsz": Row(note_descsz(PV, XEN_VERSION, 0x7FFFFFFF), "XEN-NOTE-LOADER"),
     "pv-entry": Row(note(PV, ENTRY, TOP_2G + 0x200000), "XEN-NOTE-ADDRESSES"),
     "pv-hypercall-page": Row(note(PV, HYPERCALL_PAGE, 0x1000), "XEN-NOTE-HYPERCALL"),
+    "pv-hypercall-over-entry": Row(note(PV, HYPERCALL_PAGE, TOP_2G + 0x100000), "XEN-ENTRY-HYPERCALL"),
     "pv-virt-base": Row(note(PV, VIRT_BASE, TOP_2G + 1), "XEN-NOTE-ADDRESSES"),
     "pv-paddr-offset": Row(note(PV, PADDR_OFFSET, 0x100000), "XEN-NOTE-ADDRESSES"),
     "pv-p2m-over-kernel": Row(note(PV, INIT_P2M, TOP_2G), "DOM0-LAYOUT"),
+    "pv-p2m-past-the-top": Row(note(PV, INIT_P2M, 0xFFFF_FFFF_FFFF_F000), "DOM0-LAYOUT"),
     "pv-p2m-in-xen": Row(note(PV, INIT_P2M, 0xFFFF_8300_0000_0000), "DOM0-LAYOUT"),
     "pv-feature-unknown": Row(note(PV, FEATURES, b"!wriable_page_tables"), "XEN-FEATURE-UNKNOWN"),
     "pv-feature-required": Row(note(PV, FEATURES, b"!writable_page_tables")),
     "pv-supervisor": Row(note(PV, FEATURES, b"!supervisor_mode_kernel"), "XEN-SUPERVISOR"),
     "pv-no-dom0": Row(note(PV, SUPPORTED_FEATURES, 1), "XEN-DOM0-FEATURE"),
     "pv-mod-start": Row(note(PV, MOD_START_PFN, 0)),
-    # The bzImage around it
+    # The bzImage around it, and what is packed in it
     "bzimage": Row(bzimage(payload=XZ)),
     "bzimage-zstd": Row(bzimage(payload=sized(zstd(PV)))),
     "bzimage-gzip": Row(bzimage(payload=GZIP)),
@@ -152,6 +167,20 @@ ROWS: dict[str, Row] = {
     "bzimage-payload-length": Row(bzimage(payload=XZ, payload_length=len(XZ) - 100), "STREAM-DAMAGED"),
     "bzimage-payload-offset": Row(bzimage(payload=XZ, payload_offset=0x80), "LINUX-PAYLOAD"),
     "bzimage-size-word": Row(bzimage(payload=sized(xz(), len(PV) - 1)), "XEN-PAYLOAD-SIZE"),
+    "bzimage-size-larger": Row(bzimage(payload=sized(xz(), len(PV) + 1))),
+    "bzimage-size-far-larger": Row(bzimage(payload=sized(xz(), len(PV) + MIB))),
+    "bzimage-zstd-size-larger": Row(bzimage(payload=sized(zstd(PV), len(PV) + 1))),
+    "bzimage-bzip2-size": Row(bzimage(payload=sized(bz2.compress(PV), len(PV) - 1)), "XEN-PAYLOAD-SIZE"),
+    "bzimage-bzip2-size-larger": Row(bzimage(payload=sized(bz2.compress(PV), len(PV) + 1))),
+    "bzimage-lzma-size-larger": Row(bzimage(payload=sized(lzma.compress(PV, lzma.FORMAT_ALONE), len(PV) + 1))),
+    "bzimage-gzip-size-larger": Row(
+        bzimage(payload=GZIP[:-4] + (len(PV) + 1).to_bytes(4, "little")), "STREAM-DAMAGED"
+    ),
+    "bzimage-gzip-method": Row(bzimage(payload=put(GZIP, 2, b"\7")), "XEN-CODEC"),
+    "bzimage-gzip-twice": Row(bzimage(payload=in_two(gzip.compress)), "XEN-STREAMS"),
+    "bzimage-bzip2-twice": Row(bzimage(payload=sized(in_two(bz2.compress))), "XEN-STREAMS"),
+    "bzimage-xz-twice": Row(bzimage(payload=sized(in_two(crc32_xz))), "XEN-STREAMS"),
+    "bzimage-zstd-twice": Row(bzimage(payload=sized(in_two(zstd))), "XEN-STREAMS"),
     "bzimage-setup-sects": Row(bzimage(payload=XZ, setup_sects=0), "XEN-CODEC"),  # not taken for 4
     "bzimage-boot-flag": Row(bzimage(payload=XZ, boot_flag=0)),  # Xen does not look
     # Then the file's last four bytes are the size: a CRC there would be more memory than the host has.
@@ -176,6 +205,8 @@ ROWS: dict[str, Row] = {
     "pvh-entry": pvh(note(PVH, PHYS32_ENTRY, 0x10000000), "XEN-NOTE-ADDRESSES"),
     "pvh-version": pvh(note(PVH, XEN_VERSION, b"xen-2.0")),  # nobody looks
     "pvh-no-reloc": pvh(without_note(PVH, PHYS32_RELOC)),
+    "pvh-no-hap": pvh(PVH, "PVH-WITHOUT-HAP", words={"xen_cmdline": "dom0=pvh hap=no"}),
+    "pvh-shadow": pvh(PVH, words={"xen_cmdline": "dom0=pvh,shadow"}),
     "pvh-initrd-big": pvh(PVH, "DOM0-MEM", words=memory("20M"), initrd=INITRD),
 }
 
@@ -197,7 +228,7 @@ def judge(row: Row, hypervisor: Path, folder: Path) -> Result:
     words = {**memory("64M"), "xen_cmdline": f"dom0={row.mode}", **row.words}
     with open_set(xen=hypervisor, kernel=kernel, initrd=initrd, asked_mode=row.mode, **words) as boot:
         errors = [problem for problem in check_set(boot) if problem.severity is Severity.ERROR]
-    predicted = next((problem.console for problem in errors if problem.id == row.rule), "")
+    predicted = next((problem.console for problem in errors if problem.id == row.rule and problem.console), "")
     options = f"console=com1 com1=115200 noreboot dom0_mem={words['dom0_mem']} {words['xen_cmdline']}"
     modules = ",".join(str(path) for path in (kernel, initrd) if path)
     machine = ["-machine", "q35", "-m", "256", "-kernel", str(hypervisor), "-append", options, "-initrd", modules]

@@ -15,8 +15,9 @@ from mbtool.check.report import Problem
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.microcode_intel import IntelUpdate, build_intel
 from mbtool.plan.xen_options import Mode
-from tests.check.elf_edit import ehdr
+from tests.check.elf_edit import ehdr, phdr
 from tests.check.sets import LOADER, RELEASE, TOP_2G, XEN, alone, ids, initrd, packed, problems, vmlinux, vmlinuz
+from tests.conftest import ROOT
 from tests.formats.test_initrd import zstd
 from tests.oracle.made_kernel import HYPERCALL_PAGE, INIT_P2M, VIRT_BASE, XEN_VERSION
 
@@ -262,3 +263,14 @@ def test_debians_cloud_kernel_is_no_dom0(xen_gz: Path, vmlinuz: Path, vmlinuz_cl
     files = {"xen": xen_gz, "kernel": vmlinuz_cloud}
     assert ids(problems(tmp_path, files, dom0_mem="512M")) == {"LINUX-NO-DOM0"}
     assert ids(problems(tmp_path, {**files, "kernel": vmlinuz}, dom0_mem="512M")) == set()
+
+
+@pytest.mark.parametrize("mode", [Mode.PV, Mode.PVH])
+def test_an_entry_point_without_code(tmp_path: Path, mode: Mode) -> None:
+    """The samples, whose segments begin with code and end in zeros (readelf -l)."""
+    name = "pv-dom0/pv-dom0.elf" if mode is Mode.PV else "pvh/pvh.elf"
+    data = (ROOT / "samples" / name).read_bytes()
+    for size, told in ((None, False), (0, True)):
+        kernel = data if size is None else phdr(data, 0, "p_filesz", size)
+        found = ids(problems(tmp_path, {"kernel": kernel}, asked_mode=mode, dom0_mem="64M"))
+        assert ("XEN-ENTRY-ZEROS" in found) == told

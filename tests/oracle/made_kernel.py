@@ -13,6 +13,8 @@ PT_LOAD, PT_NOTE = 1, 4
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE = 1, 2, 3, 7
 EM_386, EM_X86_64 = 3, 62
 RWX = 7
+CODE = 16
+"""Bytes that a segment begins with. They are no code, only bytes of the file."""
 
 Segment = tuple[int, int]
 """(p_paddr, p_memsz): a loadable segment without content."""
@@ -46,7 +48,7 @@ def elf(
             return struct.pack("<IIQQQQQQ", kind, flags, start, 0, paddr, filesz, memsz, align)
         return struct.pack("<8I", kind, start, 0, paddr, filesz, memsz, flags, align)
 
-    body = b"".join(phdr(PT_LOAD, RWX, paddr, 0, size, 4096) for paddr, size in loads)
+    body = b"".join(phdr(PT_LOAD, RWX, paddr, min(size, CODE), size, 4096) for paddr, size in loads)
     if notes:
         body += phdr(PT_NOTE, 4, 0, len(notes), len(notes), 4) + notes
     parts = list(sections)
