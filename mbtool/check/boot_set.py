@@ -137,6 +137,7 @@ def open_set(
     limits = limits or Limits()
     config = XenConfig.of(xen_cfg) if isinstance(xen_cfg, Path) else xen_cfg
     if config is not None:
+        config = config.followed()
         kernel = kernel or config.file("kernel")
         initrd = initrd or config.file("ramdisk")
         cmdline = config.words("kernel") if cmdline is None else cmdline

@@ -11,6 +11,8 @@ from mbtool.formats import xen_cfg
 from mbtool.formats.xen_cfg import Line
 from mbtool.source import read_file
 
+MAX_CHAINED = 16
+"""Configurations that are followed one after the other: Xen follows them without end."""
 MAX_XEN_CFG = 1 << 20
 """Bytes of a configuration that are read at most."""
 
@@ -18,11 +20,13 @@ MAX_XEN_CFG = 1 << 20
 class XenConfig:
     """``name``: what people call it; ``path``: where it is in its tree."""
 
-    def __init__(self, name: str, data: bytes, tree: Tree, path: str) -> None:
+    def __init__(self, name: str, data: bytes, tree: Tree, path: str, section: str | None = None) -> None:
+        """``section``: the one that is booted, where another configuration has said so."""
         self.name = name
         self.data = data
         self._tree = tree
         self._folder = parts(path)[:-1]
+        self._section = section
 
     @staticmethod
     def of(path: Path) -> XenConfig:
@@ -33,6 +37,27 @@ class XenConfig:
     def parsed(self) -> xen_cfg.XenCfg:
         """What the loader makes of it."""
         return xen_cfg.parse(self.data)
+
+    @property
+    def section(self) -> str | None:
+        """The section that is booted when nobody names one."""
+        return self._section or self.parsed.default
+
+    def followed(self) -> XenConfig:
+        """The configuration that is used: one that names no kernel is left for the one that chain= names.
+
+        Xen, xen/common/efi/boot.c, efi_start.
+        """
+        config, left = self, MAX_CHAINED
+        while left and not config.parsed.get(config.section, "kernel"):
+            name = named(config.parsed.get("global", "chain"))
+            file = config.find(name)
+            if file is None:
+                break
+            folder = "/".join([*self._folder, "chained"])
+            config = XenConfig(file.name, file.text(MAX_XEN_CFG), self._tree, folder, config.section)
+            left -= 1
+        return config
 
     def find(self, name: str) -> TreeFile | None:
         """The file that it names: beside it, or from the root of the ESP, which a directory above it is."""
@@ -45,7 +70,7 @@ class XenConfig:
 
     def line(self, key: str) -> Line | None:
         """The line of the section that is booted."""
-        return self.parsed.get(self.parsed.default, key)
+        return self.parsed.get(self.section, key)
 
     def file(self, key: str) -> TreeFile | None:
         """The file that a key names, None when it is not there."""

@@ -14,6 +14,8 @@ from mbtool.model import Severity
 
 FILES = ("kernel", "ramdisk", "xsm", "ucode", "chain")
 """Keys whose value begins with the name of a file."""
+ALIASES = {"initrd": "ramdisk", "module": "ramdisk", "linux": "kernel", "cmdline": "options", "microcode": "ucode"}
+"""What other loaders call the same thing."""
 LAST_LINE_READ = (4, 22)
 """The first release that reads a last line without a line end."""
 
@@ -24,13 +26,15 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
     if boot.xen_cfg is None:
         return
     path, config = boot.xen_cfg.name, boot.xen_cfg.parsed
-    section = config.default
+    section = boot.xen_cfg.section
     if config.get(section, "kernel") or config.get("global", "chain"):
         return
     old = boot.version.release < (4, 17)
     there = section is None or section in config.sections
     yield Evidence(
-        f"section {section} names no kernel" if there else f"there is no section {section}, which default= names",
+        (f"section {section} names no kernel" if section else "it names no kernel")
+        if there
+        else f"there is no section {section}, which default= names",
         path,
         field="kernel" if there else "default",
         expected="kernel=FILE OPTIONS" if there else f"one of: {', '.join(config.sections) or 'no section at all'}",
@@ -43,7 +47,8 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
 def files_there(boot: BootSet) -> Iterator[Evidence]:
     """A file that the booted section names is not there."""
     for config, line in _used(boot):
-        if line.key in FILES and named(line) and config.find(named(line)) is None:
+        left = line.key == "chain" and config.line("kernel") is not None
+        if line.key in FILES and not left and named(line) and config.find(named(line)) is None:
             yield Evidence(
                 f"{line.key} names a file that is not there",
                 config.name,
@@ -78,7 +83,9 @@ def keys_known(boot: BootSet) -> Iterator[Evidence]:
     for config, line in _used(boot):
         key = line.key.strip()
         if line.key not in KEYS:
-            near = [key] if key in KEYS else get_close_matches(key, KEYS, 1, 0.7)
+            near = (
+                [key] if key in KEYS else [ALIASES[key]] if key in ALIASES else get_close_matches(key, KEYS, 1, 0.7)
+            )
             yield Evidence(
                 "the loader does not know this key",
                 config.name,
@@ -127,6 +134,6 @@ def _used(boot: BootSet) -> Iterator[tuple[XenConfig, Line]]:
     if boot.xen_cfg is None:
         return
     config = boot.xen_cfg.parsed
-    for section in dict.fromkeys((xen_cfg.GLOBAL, config.default)):
+    for section in dict.fromkeys((xen_cfg.GLOBAL, boot.xen_cfg.section)):
         for line in config.of(section):
             yield boot.xen_cfg, line

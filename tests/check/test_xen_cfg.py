@@ -103,3 +103,34 @@ def test_another_kernel_than_the_one_that_is_checked(esp: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"[", b"[]", b"=", b"\xff\xfe" * 50, b"[a]\n" * 1000])
 def test_any_bytes_are_a_configuration(esp: Path, data: bytes) -> None:
     assert "XEN-CFG-NO-KERNEL" in ids(problems(esp, {"xen_cfg": data}))
+
+
+CHAIN = "[global]\ndefault=debian\nchain=more.cfg\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "wanted"),
+    [
+        (CHAIN, GOOD, set()),
+        (CHAIN, "[debian]\nkernel=vmlinuz\nramdisk=gone\n", {"XEN-CFG-FILE"}),
+        (CHAIN, "[other]\nkernel=vmlinuz\n", {"XEN-CFG-NO-KERNEL"}),
+        (CHAIN, "[global]\nchain=xen.cfg\n", set()),
+        (CHAIN.replace("more", "gone"), GOOD, {"XEN-CFG-FILE"}),
+        (GOOD.replace("default=debian", "default=debian\nchain=gone.cfg"), "", set()),
+        (GOOD.replace("ramdisk=", "initrd="), "", {"XEN-CFG-KEY"}),
+    ],
+)
+def test_chained_configurations(esp: Path, first: str, more: str, wanted: set[str]) -> None:
+    """boot.c looks for the kernel first, and for chain= where there is none; the section stays the first one's."""
+    (esp / "more.cfg").write_text(more)
+    assert broken(esp, first) == wanted
+    if more == GOOD and not wanted:
+        with open_set(xen_cfg=esp / "xen.cfg") as boot:
+            assert boot.kernel is not None
+            assert boot.cmdline == "console=hvc0 root=/dev/sda1"
+
+
+def test_a_configuration_without_anything(esp: Path) -> None:
+    (esp / "xen.cfg").write_text("nothing\n")
+    (problem,) = [each for each in problems(esp, {"xen_cfg": esp / "xen.cfg"}) if each.severity == "error"]
+    assert (problem.id, problem.evidence.message) == ("XEN-CFG-NO-KERNEL", "it names no kernel")
