@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mbtool.check import loaders
-from mbtool.check.boot_entries import BootEntry, System
+from mbtool.check.boot_entries import DEVICE, BootEntry, System
 from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image
@@ -158,7 +158,13 @@ def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
 def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Evidence]]:
     for name in entry.files:
         if system.find(name) is None:
-            yield "ENTRY-FILE", _evidence(entry, "a file that the entry names is not there", found=name)
+            said = (
+                f"error: file `{DEVICE.sub('', name, count=1)}' not found."
+                if entry.loader in grub_cfg.LOADING
+                else ""
+            )
+            missing = "a file that the entry names is not there"
+            yield "ENTRY-FILE", _evidence(entry, missing, found=name, console=said)
     for command in entry.unpaired:
         yield (
             "ENTRY-COMMAND",

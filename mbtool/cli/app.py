@@ -28,6 +28,9 @@ VERBS = {
 }
 """Verb to the module of ``mbtool.cli`` that has it as a function of the same name."""
 
+OF_TEXT = ("explain",)
+"""Verbs that take any text: what a console says may begin with dashes."""
+
 _MARKUP: Literal["rich"] | None = "rich" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else None
 """rich takes longer to load than the rest of the program: only where its colours can be seen."""
 
@@ -48,7 +51,8 @@ class Verbs(TyperGroup):
         if not isinstance(verb, typer.Typer):
             function = verb
             verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=_MARKUP)
-            verb.command(cmd_name, help=_flowing(function.__doc__ or ""))(function)
+            text = {"ignore_unknown_options": True} if cmd_name in OF_TEXT else None
+            verb.command(cmd_name, help=_flowing(function.__doc__ or ""), context_settings=text)(function)
         return typer.main.get_command(verb)
 
     def invoke(self, ctx: Any) -> Any:

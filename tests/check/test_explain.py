@@ -49,6 +49,22 @@ SAID = [
         "VFS: Unable to mount root fs on unknown-block(*)",
     ),
     ("[    0.5] Initramfs unpacking failed: junk within compressed archive", "Initramfs unpacking failed: *"),
+    # GRUB 2.06 in QEMU: search, a missing command, a missing file; what is not about a file must not be called so
+    ("error: no such device: 1234-5678.", "no such device: *"),
+    ("error: can't find command `foo'.", "can't find command `*'"),
+    ("error: ../../grub-core/fs/fshelp.c:257:file `/vmlinuz' not found.", "file `*' not found"),
+    ("error: shim_lock protocol not found.", "shim_lock protocol not found"),
+    ("error: disk `hd5,msdos1' not found.", "disk `*' not found"),
+    ("Multiboot header not found", ""),
+    # shim, SYSLINUX, kexec, Linux
+    ("Verification failed: (0x1A) Security Violation", "Verification failed: (0x1A) Security Violation"),
+    ("Could not find kernel image: linux", "Could not find kernel image: *"),
+    ("kexec_load failed: Cannot assign requested address", "kexec_load failed: *"),
+    (
+        '[    1.2] VFS: Cannot open root device "sda1" or unknown-block(0,0): error -6',
+        "VFS: Cannot open root device *",
+    ),
+    (" -- System halted", "-- System halted"),
     ("ALERT!  /dev/sda1 does not exist.  Dropping to a shell!", "ALERT!  * does not exist.  Dropping to a shell!"),
 ]
 
@@ -70,7 +86,7 @@ def test_messages_are_whole(message: Message) -> None:
     assert message.sources
     assert set(message.rules) <= set(catalogue())
     verbs = {command.split()[1] for command in message.verify if command.startswith("mbtool ")}
-    assert verbs <= {"check", "inspect", "can-boot"}
+    assert verbs <= {"check", "inspect", "can-boot", "plan"}
     assert explain(message.text.replace("*", "1")).messages
 
 
@@ -103,3 +119,12 @@ def test_command_line() -> None:
 def test_json(question: list[str]) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(json.loads(mbtool("explain", "--json", *question).stdout), SCHEMA)
+
+
+@pytest.mark.parametrize("words", [["-- System halted"], ["--", "System", "halted"]])
+def test_a_text_that_begins_with_dashes(words: list[str]) -> None:
+    assert mbtool("explain", *words).stdout.startswith("Linux: -- System halted")
+
+
+def test_what_has_nothing_to_do_with_files() -> None:
+    assert "ENTRY-FILE" not in {words.id for words in explain("error: shim_lock protocol not found.").rules}
