@@ -81,12 +81,13 @@ def inspect(source: Source, context: Context) -> Node:
     head = source.read(0, linux_boot.MAX_END)
     header = linux_boot.parse(head, source=source.name)
     size = source.size
-    findings = [*linux_checks.findings(header, size)]
-    fields = [*_version(source, header, findings), *linux_boot.fields(header, head), *_parts(header, head, size)]
     with Beside(lambda: _payload(source, context, header, size)) as payload:
         if source.streamed:
             payload.result()  # a stream has one reader at a time
         payload.wait(HEAD_START)
+        findings = [*linux_checks.findings(header, size)]
+        fields = [*_version(source, header, findings), *linux_boot.fields(header, head)]
+        fields += _parts(header, head, size)
         crc = linux_crc.check(source, header, str(fields[0].value))
         if crc is not None:
             field, problems = linux_crc.show(crc)
@@ -94,7 +95,8 @@ def inspect(source: Source, context: Context) -> Node:
             findings += problems
         frugal = replace(context, budget=Afterwards(context.budget, payload))
         efi = _pe(source, frugal, head, findings)
-        children = [*efi, *payload.result(), *_kernel_info(source, header, findings)]
+        info = [*_kernel_info(source, header, findings)]
+        children = [*efi, *payload.result(), *info]
     kind = "bzimage" if header.loaded_high else "zimage"
     return Node(kind, 0, size, tuple(fields), tuple(children), tuple(findings))
 
