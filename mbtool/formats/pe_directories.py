@@ -83,6 +83,9 @@ def nodes(source: Source, headers: PeHeaders, parts: Sequence[Section], findings
         if not directory.Size:
             continue
         offset = rva_to_offset(parts, directory.VirtualAddress)
+        loaded = headers.optional.SizeOfHeaders if headers.optional else 0
+        if offset is None and directory.VirtualAddress + directory.Size <= loaded:
+            offset = directory.VirtualAddress  # the headers are loaded, too: iPXE keeps it there
         if offset is None:
             findings.append(
                 Finding(

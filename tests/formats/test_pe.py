@@ -114,6 +114,17 @@ def test_codeview_record_gives_the_build_id():
     assert (debug.offset, debug["types"], debug["build_id"]) == (0x800, ("CodeView",), build_id)
 
 
+def test_a_directory_among_the_headers():
+    """As iPXE 1.21.1+git20250501 has it: SizeOfHeaders 0x400, the debug directory at 0x3ac (objdump -p)."""
+    entry = struct.pack("<IIHHIIII", 0, 0, 0, 0, 2, 24, 0x3C8, 0x3C8)
+    data = pe_images.image(PARTS, directories={6: (0x3AC, 28)})
+    root = inspect(data[:0x3AC] + entry + b"RSDS" + bytes(20) + data[0x3E0:])
+    debug = root.find("pe-debug")
+    assert debug is not None
+    assert debug["types"] == ("CodeView",)
+    assert "PE-DIRECTORY-OUTSIDE" not in ids(root)
+
+
 def test_directory_outside_of_all_sections_is_a_finding():
     assert "PE-DIRECTORY-OUTSIDE" in ids(inspect(pe_images.image(PARTS, directories={5: (0x9000, 8)})))
 
