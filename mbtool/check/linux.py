@@ -9,12 +9,18 @@ from pathlib import Path
 
 from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.image import Image
+from mbtool.check.multiboot import addressed, headers
 from mbtool.check.rule import Evidence, image_rule, set_rule
 from mbtool.errors import MbtoolError, RefusedError
-from mbtool.model import Severity
+from mbtool.model import STREAM_KINDS, Severity
 
 KERNEL_NAME = re.compile(r"(?:vmlinuz|bzImage|kernel)-(?P<release>\d+\.\d+\S*)")
 INITRD_NAME = re.compile(r"(?:initrd\.img|initrd|initramfs)-(?P<release>\d+\.\d+\S*?)(?:\.img)?")
+
+INIT_SIZE = 0x260
+"""Offset of the field in the file."""
+MAX_RATIO = 64
+"""Most that a kernel unpacks to, times its payload: what says more is no size."""
 
 REFUSALS = (
     ("the command line is ", "LINUX-CMDLINE-LONG"),
@@ -48,6 +54,67 @@ def name(image: Image) -> Iterator[Evidence]:
             field="kernel_version_string",
             expected=match["release"],
             found=release,
+        )
+
+
+@image_rule("LINUX-PAYLOAD-FORMAT")
+def payload(image: Image) -> Iterator[Evidence]:
+    """The payload is nothing that a kernel unpacks itself from."""
+    root = image.root
+    inside = next((node for node in root.children if node.kind == "data"), None)
+    if root.kind == "bzimage" and inside is not None and root.get("payload_length"):
+        yield Evidence(
+            "the payload begins with the signature of no compression",
+            image.path,
+            "bzimage/data",
+            inside.offset,
+            expected=", ".join(sorted(STREAM_KINDS)),
+            found=image.source.read(inside.offset, 6).hex(" "),
+        )
+
+
+@image_rule("LINUX-INIT-SIZE")
+def room(image: Image) -> Iterator[Evidence]:
+    """init_size is less than what the payload unpacks to, as the four bytes behind it say."""
+    root = image.root
+    wanted, length = root.get("init_size"), root.get("payload_length")
+    inside = next((node for node in root.children if node.kind in STREAM_KINDS), None)
+    if root.kind != "bzimage" or inside is None or not isinstance(wanted, int) or not isinstance(length, int):
+        return
+    unpacked = int.from_bytes(image.source.read(inside.offset + length - 4, 4), "little")
+    if any(finding.id == "LINUX-INIT-SIZE" for finding in root.findings):
+        return
+    if 0 < wanted < unpacked <= length * MAX_RATIO:
+        yield Evidence(
+            "needs less memory than its payload unpacks to",
+            image.path,
+            "bzimage",
+            INIT_SIZE,
+            "init_size",
+            expected=f"at least {unpacked}",
+            found=str(wanted),
+            severity=Severity.WARNING,
+        )
+
+
+@set_rule("KERNEL-EFI-ON-BIOS")
+def efi_on_bios(boot: BootSet) -> Iterator[Evidence]:
+    """An EFI program as the kernel of a machine that has no EFI."""
+    kernel = boot.kernel
+    if boot.firmware is not Firmware.BIOS or boot.on_xen or kernel is None:
+        return
+    try:
+        program = kernel.content.kind == "pe" and not any(map(addressed, headers(kernel)))
+    except MbtoolError:
+        return  # UNREADABLE says so
+    if program:
+        yield Evidence(
+            "an EFI program, which no BIOS loader starts",
+            kernel.path,
+            "pe",
+            0,
+            expected="a bzImage (HdrS at 0x202), or a Multiboot kernel",
+            found="a PE image",
         )
 
 

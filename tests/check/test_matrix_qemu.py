@@ -43,7 +43,7 @@ def linux(protocol: int = 0x20F, **values: Any) -> bytes:
     """A bzImage whose setup code writes "linux: end" to COM1 and resets the machine (16-bit entry)."""
     writes = b"".join(b"\xb0" + bytes([byte]) + b"\xee" for byte in b"linux: end\n")  # mov al, byte; out dx, al
     code = b"\xba\xf8\x03" + writes + b"\xb0\xfe\xe6\x64\xf4\xeb\xfd"  # mov dx, 0x3f8; …; reset; hlt for ever
-    return put(bzimage(protocol, payload=bytes(4096), **values), ENDS[protocol], code)
+    return put(bzimage(protocol, payload=gzip.compress(bytes(4096), mtime=0), **values), ENDS[protocol], code)
 
 
 @dataclass(frozen=True)

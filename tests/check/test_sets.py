@@ -274,3 +274,29 @@ def test_an_entry_point_without_code(tmp_path: Path, mode: Mode) -> None:
         kernel = data if size is None else phdr(data, 0, "p_filesz", size)
         found = ids(problems(tmp_path, {"kernel": kernel}, asked_mode=mode, dom0_mem="64M"))
         assert ("XEN-ENTRY-ZEROS" in found) == told
+
+
+def test_a_payload_that_nothing_unpacks(tmp_path: Path) -> None:
+    """Linux 6.1.192 of Debian, so damaged, said in QEMU: Input is not in the XZ format, -- System halted."""
+    payload = packed(vmlinux())
+    (problem,) = alone(vmlinuz(b"\xff" + payload[1:]))
+    assert (problem.id, problem.severity, problem.console) == ("LINUX-PAYLOAD-FORMAT", "error", "-- System halted")
+    assert problem.evidence.found == "ff 37 7a 58 5a 00"
+    assert alone(vmlinuz(payload)) == []
+
+
+def test_init_size_below_what_is_unpacked(tmp_path: Path) -> None:
+    size = len(vmlinux())
+    (problem,) = alone(vmlinuz(init_size=size - 1))
+    assert (problem.id, problem.severity, problem.evidence.offset) == ("LINUX-INIT-SIZE", "warning", 0x260)
+    assert problem.evidence.expected == f"at least {size}"
+    assert alone(vmlinuz(init_size=size)) == []
+
+
+def test_an_efi_program_on_a_bios(tmp_path: Path) -> None:
+    """A unified kernel image, or a bzImage without its signature: GRUB calls it no kernel."""
+    program = gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes())
+    found = ids(problems(tmp_path, {"kernel": program}, firmware=Firmware.BIOS))
+    assert "KERNEL-EFI-ON-BIOS" in found
+    assert "KERNEL-EFI-ON-BIOS" not in ids(problems(tmp_path, {"kernel": program}, firmware=Firmware.UEFI))
+    assert "KERNEL-EFI-ON-BIOS" not in ids(problems(tmp_path, {"kernel": vmlinuz()}, firmware=Firmware.BIOS))
