@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.image import Image, Place
-from mbtool.check.rule import Evidence, image_rule
-from mbtool.model import Node
+from mbtool.check.multiboot import addressed, headers
+from mbtool.check.rule import Evidence, image_rule, set_rule
+from mbtool.errors import MbtoolError
+from mbtool.model import Node, Severity
 
+MACHINE_I386 = 0x14C
+WANTED = (("Machine", 0x8664, "x86-64"), ("Subsystem", 10, "application"))
+"""What 64-bit firmware starts."""
 NX_COMPAT = 0x0100
 WRITE_EXECUTE = 0x80000000 | 0x20000000
 
@@ -28,6 +34,34 @@ def nx_but_writable(image: Image) -> Iterator[Evidence]:
                 place.start + child.offset,
                 "Characteristics",
                 found=f"{mask:#x}",
+            )
+
+
+@set_rule("EFI-PROGRAM-REFUSED")
+def refused(boot: BootSet) -> Iterator[Evidence]:
+    """What UEFI is to start is a program for another machine, or no application."""
+    if boot.firmware is not Firmware.UEFI:
+        return
+    image = boot.xen or boot.kernel
+    try:
+        place = None if image is None or image.content.kind != "pe" else _pe(image)
+    except MbtoolError:
+        return  # UNREADABLE says so
+    if image is None or place is None or any(map(addressed, headers(image))):
+        return
+    for name, wanted, words in WANTED:
+        value = _number(place.node, name)
+        if value != wanted:
+            narrow = (name, value) == ("Machine", MACHINE_I386)
+            yield Evidence(
+                "a program for 32-bit firmware" if narrow else "no EFI application for x86-64",
+                image.path,
+                place.path,
+                place.start + next((field.offset or 0 for field in place.node.fields if field.name == name), 0),
+                name,
+                expected=f"{wanted:#x} ({words})",
+                found=f"{value:#x}",
+                severity=Severity.WARNING if narrow else None,
             )
 
 

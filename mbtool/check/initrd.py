@@ -8,6 +8,7 @@ from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
+from mbtool.model import Severity
 from mbtool.plan import xen_options
 
 MODULE_ENDS = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
@@ -36,6 +37,24 @@ def form(boot: BootSet) -> Iterator[Evidence]:
         0,
         expected="a cpio archive (newc), compressed or not",
         found=initrd.content.kind,
+    )
+
+
+@set_rule("INITRD-NO-INIT")
+def without_init(boot: BootSet) -> Iterator[Evidence]:
+    """The initrd of a kernel is one archive, and has no init in it; of several the format says so itself."""
+    initrd = boot.initrd
+    try:
+        if initrd is None or initrd.content.kind != "cpio" or initrd.content.get("init"):
+            return
+    except MbtoolError:
+        return
+    yield Evidence(
+        "holds no init program: Linux mounts a root file system itself",
+        initrd.path,
+        "cpio",
+        expected="/init",
+        severity=Severity.WARNING,
     )
 
 

@@ -47,8 +47,9 @@ def not_found(image: Image) -> Iterator[Evidence]:
         return
     for finding in content.findings:
         if finding.id in MISSES:
+            far = in_front(content, finding.offset or 0) if finding.id.endswith("PAST-LIMIT") else ""
             yield Evidence(
-                f"nothing that a loader finds: {finding.message}",
+                f"nothing that a loader finds: {finding.message}" + (f"; in front of it: {far}" if far else ""),
                 image.path,
                 content.kind,
                 finding.offset,
@@ -58,6 +59,23 @@ def not_found(image: Image) -> Iterator[Evidence]:
                 remedy=finding.remedy,
             )
             return
+
+
+def in_front(content: Node, at: int) -> str:
+    """What of an ELF file lies before an offset, the largest first; "" when that cannot be told."""
+    sizes = {
+        str(node.get("name") or "a section"): min(node.offset + node.size, at) - node.offset
+        for node in content.children
+        if node.kind == "elf-section" and 0 < node.offset < at
+    }
+    parts = [
+        f"{name} ({sizes[name]} bytes)" for name in sorted(sizes, key=lambda name: -sizes[name]) if sizes[name]
+    ]
+    segments = [node for node in content.children if node.kind == "elf-segment" and node.offset + node.size > at]
+    start = min((node.offset for node in segments), default=0)
+    if start > at - start:
+        parts.insert(0, f"nothing up to {start:#x} of the file, where its segment begins")
+    return ", ".join(parts[:4])
 
 
 @image_rule("MULTIBOOT-REFUSED")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,37 @@ def test_an_efi_program_on_a_bios(tmp_path: Path) -> None:
     assert "KERNEL-EFI-ON-BIOS" in found
     assert "KERNEL-EFI-ON-BIOS" not in ids(problems(tmp_path, {"kernel": program}, firmware=Firmware.UEFI))
     assert "KERNEL-EFI-ON-BIOS" not in ids(problems(tmp_path, {"kernel": vmlinuz()}, firmware=Firmware.BIOS))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "field", "severity"),
+    [(4, 0xAA64, "Machine", "error"), (4, 0x14C, "Machine", "warning"), (24 + 68, 11, "Subsystem", "error")],
+)
+def test_a_program_that_firmware_refuses(tmp_path: Path, at: int, value: int, field: str, severity: str) -> None:
+    data = bytearray(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    at += int.from_bytes(data[0x3C:0x40], "little")
+    data[at : at + 2] = value.to_bytes(2, "little")
+    files = {**GOOD, "xen": bytes(data)}
+    problem = one(problems(tmp_path, files, firmware=Firmware.UEFI), "EFI-PROGRAM-REFUSED")
+    assert (problem.severity, problem.evidence.field, problem.evidence.offset) == (severity, field, at)
+    assert "EFI-PROGRAM-REFUSED" not in ids(problems(tmp_path, files, firmware=Firmware.BIOS))
+
+
+def test_an_initrd_without_init(tmp_path: Path) -> None:
+    """One archive that is only files: Linux finds no /init, and mounts root= itself."""
+    data = gzip.compress(build_cpio([Member("etc/x", b"x", stat.S_IFREG | 0o644)]))
+    assert ids(problems(tmp_path, {**GOOD, "initrd": data})) == {"INITRD-NO-INIT"}
+    assert alone(data) == []
+
+
+def test_what_stands_in_front_of_a_header(samples: Path, tmp_path: Path) -> None:
+    """The places are those that readelf -S shows."""
+    data = (samples / "multiboot1" / "multiboot1.elf").read_bytes()
+    at = data.index((0x1BADB002).to_bytes(4, "little"))
+    moved = data[:at] + bytes(12) + data[at + 12 :]
+    moved += bytes(9000 - len(moved)) + data[at : at + 12]
+    problem = one(alone(moved), "MULTIBOOT-NOT-FOUND")
+    told = problem.evidence.message.partition("in front of it: ")[2]
+    readelf = subprocess.run(["readelf", "-SW", samples / "multiboot1" / "multiboot1.elf"], capture_output=True)
+    text = next(line for line in readelf.stdout.decode().splitlines() if " .text " in line)
+    assert told.startswith(f".text ({int(text.split()[text.split().index('PROGBITS') + 3], 16)} bytes)")
