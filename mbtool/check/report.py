@@ -180,7 +180,9 @@ def _findings(image: Image) -> Iterator[Problem]:
     """What the formats found."""
     for place in image.places():
         for finding in place.node.findings:
-            yield problem(finding.id, Evidence.of_finding(finding, image.path, place.path, place.start))
+            yield problem(
+                finding.id, Evidence.of_finding(finding, image.path, place.path, place.start, place.node.fields)
+            )
 
 
 def _applied(id_: str, evidence: Iterable[Evidence]) -> Iterator[Problem]:

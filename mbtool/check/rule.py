@@ -6,11 +6,11 @@ what happens at boot and what to do about it stand in ``rules/*.toml`` under the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mbtool.errors import MbtoolError
-from mbtool.model import Finding, Severity
+from mbtool.model import Field, Finding, Severity
 from mbtool.record import record
 
 if TYPE_CHECKING:
@@ -54,13 +54,19 @@ class Evidence:
         )
 
     @staticmethod
-    def of_finding(finding: Finding, file: str, node: str, start: int) -> Evidence:
-        """What a format found in ``file``, in the node whose kinds are ``node`` and which begins at ``start``."""
+    def of_finding(finding: Finding, file: str, node: str, start: int, fields: Sequence[Field] = ()) -> Evidence:
+        """What a format found in ``file``, in the node whose kinds are ``node`` and which begins at ``start``.
+
+        ``fields``: the node's, one of which the finding may be about.
+        """
+        at = finding.offset
+        if at is None:
+            at = next((field.offset for field in fields if field.name == finding.field and field.offset), 0)
         return Evidence(
             finding.message,
             file,
             node,
-            start + (finding.offset or 0),
+            start + at,
             finding.field,
             finding.expected,
             finding.found,

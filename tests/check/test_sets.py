@@ -335,3 +335,11 @@ def test_what_stands_in_front_of_a_header(samples: Path, tmp_path: Path) -> None
     readelf = subprocess.run(["readelf", "-SW", samples / "multiboot1" / "multiboot1.elf"], capture_output=True)
     text = next(line for line in readelf.stdout.decode().splitlines() if " .text " in line)
     assert told.startswith(f".text ({int(text.split()[text.split().index('PROGBITS') + 3], 16)} bytes)")
+
+
+def test_findings_about_a_field_are_placed_at_it() -> None:
+    """SizeOfImage stands 56 bytes into the optional header (Microsoft, PE Format)."""
+    data = bytearray(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    at = int.from_bytes(data[0x3C:0x40], "little") + 24 + 56
+    data[at : at + 4] = (0x1000).to_bytes(4, "little")
+    assert one(alone(bytes(data)), "PE-IMAGE-SIZE").evidence.offset == at
