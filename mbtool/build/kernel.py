@@ -33,6 +33,8 @@ EXACT = ("gzip", "lz4")
 """Codecs that Xen does not unpack unless the size is right. The others know by themselves where they end."""
 SPARE = 16 << 20
 """Bytes that a size may be too large by: Xen sets them aside, which any host can afford."""
+MUCH = 1 << 30
+"""Bytes that Xen does not find for a kernel: what it reads from the last four bytes is no size then."""
 XZ_CHECKS = (0, 1)
 """None and CRC32."""
 XZ_FILTERS = (("lzma2",), ("x86", "lzma2"))
@@ -60,7 +62,7 @@ def open_kernel(source: Source, budget: Budget, version: XenVersion) -> Kernel:
     if head.startswith(ELF_MAGIC):
         return Kernel(payload, bzimage, "")
     codec = compression.detect(head)
-    _refuse_codec(source, codec, head, version)
+    _refuse_codec(payload, codec, head, version)
     if codec == "xz":
         _refuse_xz(payload)
     assert codec is not None
@@ -155,22 +157,24 @@ def _payload(source: Source) -> tuple[Source, bool]:
     return source.part(start, payload_length, f"{source.name}:payload"), True
 
 
-def _refuse_codec(source: Source, codec: str | None, head: bytes, version: XenVersion) -> None:
-    """Streams that Xen hands on as they are, to fail as no ELF file."""
+def _refuse_codec(payload: Source, codec: str | None, head: bytes, version: XenVersion) -> None:
+    """Streams that Xen hands on as they are, to fail as no ELF file, if there was room for them."""
     if codec is None and head.startswith(GZIP_MAGIC):
         raise RefusedError(
             "internal error, invalid method: a gzip stream with another method than deflate",
-            source=source.name,
+            source=payload.name,
             expected="8 (deflate)",
             found=str(head[2]),
         )
     supported = codec in version.codecs and not (codec == "lz4" and head[:2] != b"\x02\x21")
     if supported:
         return
+    word = int.from_bytes(payload.read(max(0, payload.size - 4), 4), "little")
+    says = "Not enough memory to relocate the dom0 kernel image" if word >= MUCH else "ELF: not an ELF binary"
     knows = next((row.name for row in TABLE if codec in row.codecs), "")
     raise RefusedError(
-        "ELF: not an ELF binary: the kernel is neither an ELF file nor compressed in a way that this Xen unpacks",
-        source=source.name,
+        f"{says}: the kernel is neither an ELF file nor compressed in a way that this Xen unpacks",
+        source=payload.name,
         expected=", ".join(sorted(version.codecs)) + " (lz4: the legacy format)",
         found=codec or repr(head[:8]),
         remedy=f"Xen {knows} and newer unpack {codec}" if knows and codec not in version.codecs else "",

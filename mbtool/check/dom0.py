@@ -23,6 +23,7 @@ from mbtool.record import record
 
 PAGE = 4096
 TOO_SMALL = "DOM0-MEM"
+NO_ROOM = "Not enough memory to relocate the dom0 kernel image"
 DAMAGED = "the compressed data is damaged"
 MEM_SYNTAX = 'parameter "dom0_mem" has invalid value'
 
@@ -44,6 +45,7 @@ REFUSALS = (
     Refusal("the kernel file is empty", "DOM0-REFUSED", ""),
     Refusal("Cannot load bzImage v", "XEN-BZIMAGE-VERSION"),
     Refusal("internal error, invalid method", "XEN-CODEC", "internal error, invalid method"),
+    Refusal(NO_ROOM, "XEN-CODEC", NO_ROOM),
     Refusal("Xen unpacks the first of", "XEN-STREAMS", ""),
     Refusal("ELF: not an ELF binary", "XEN-CODEC", "ELF: not an ELF binary"),
     Refusal("Input was encoded with settings", "XEN-XZ-CHECK", "XZ decoder"),

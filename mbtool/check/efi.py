@@ -52,7 +52,7 @@ def refused(boot: BootSet) -> Iterator[Evidence]:
     for name, wanted, words in WANTED:
         value = _number(place.node, name)
         if value != wanted:
-            narrow = (name, value) == ("Machine", MACHINE_I386)
+            narrow = (name, value) == ("Machine", MACHINE_I386) and boot.xen is None  # Xen is for 64 bits alone
             yield Evidence(
                 "a program for 32-bit firmware" if narrow else "no EFI application for x86-64",
                 image.path,

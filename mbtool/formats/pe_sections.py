@@ -220,14 +220,14 @@ def _image_size(parts: Sequence[Section], size: int, align: int) -> Iterator[Fin
 def _entry_point(parts: Sequence[Section], entry: int) -> Iterator[Finding]:
     if not parts:
         return
-    holder = at_rva(parts, entry)
+    holder, severity = at_rva(parts, entry), Severity.WARNING
     if holder is None:
-        problem = "lies in no section"
+        problem, severity = "lies in no section", Severity.ERROR
     elif not holder.header.Characteristics & pe_names.MEM_EXECUTE:
         problem = f"lies in {holder.name}, which is not executable"
     else:
         return
-    yield Finding("PE-ENTRY", Severity.WARNING, problem, "AddressOfEntryPoint", found=f"{entry:#x}")
+    yield Finding("PE-ENTRY", severity, problem, "AddressOfEntryPoint", found=f"{entry:#x}")
 
 
 def _overlaps(parts: Sequence[Section]) -> Iterator[Finding]:

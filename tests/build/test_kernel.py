@@ -99,8 +99,17 @@ def test_streams_that_xen_does_not_read() -> None:
 
 @pytest.mark.parametrize("image", [b"x", b"MZ" + bytes(1000), bzimage(b"nothing"), bytes(0x250)])
 def test_no_kernel(image: bytes) -> None:
-    with pytest.raises(RefusedError, match="ELF: not an ELF binary"):
+    with pytest.raises(RefusedError, match="the kernel is neither an ELF file nor compressed"):
         unpack(image)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [(0x3FFFFFFF, "ELF: not an ELF binary"), (0x40000000, "Not enough memory to relocate")]
+)
+def test_what_xen_says_of_no_kernel(size: int, says: str) -> None:
+    """Xen takes the last four bytes for the unpacked size, whatever they are (tests/check/test_matrix_xen.py)."""
+    with pytest.raises(RefusedError, match=says):
+        unpack(bytes(0x250) + struct.pack("<I", size))
 
 
 def test_empty() -> None:

@@ -185,6 +185,8 @@ ROWS: dict[str, Row] = {
     "bzimage-boot-flag": Row(bzimage(payload=XZ, boot_flag=0)),  # Xen does not look
     # Then the file's last four bytes are the size: a CRC there would be more memory than the host has.
     "bzimage-header": Row(bzimage(payload=XZ, header=0x12345678, seal=False), "XEN-CODEC"),
+    "nothing-large": Row(b"nothing" * 100, "XEN-CODEC"),  # its last four bytes: 1.7 GB
+    "nothing-small": Row(b"nothing" * 100 + bytes(4), "XEN-CODEC"),
     # Memory
     "pv-6M": Row(PV, words=memory("6M")),
     "pv-4M": Row(PV, "DOM0-MEM", memory("4M")),

@@ -305,7 +305,7 @@ def test_an_efi_program_on_a_bios(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value", "field", "severity"),
-    [(4, 0xAA64, "Machine", "error"), (4, 0x14C, "Machine", "warning"), (24 + 68, 11, "Subsystem", "error")],
+    [(4, 0xAA64, "Machine", "error"), (4, 0x14C, "Machine", "error"), (24 + 68, 11, "Subsystem", "error")],
 )
 def test_a_program_that_firmware_refuses(tmp_path: Path, at: int, value: int, field: str, severity: str) -> None:
     data = bytearray(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
