@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from mbtool.check.boot_set import BootSet
-from mbtool.check.option_lists import Release, option_list, options_of
+from mbtool.check.option_lists import Release, of_linux, option_list, options_of, plain
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import InputError
 from mbtool.formats.xen_versions import NEWEST, XenVersion
@@ -19,8 +19,8 @@ XEN, DOM0 = "Xen's command line", "the kernel's command line"
 OPTIONS = "xen_options.toml"
 PLACEHOLDER = "placeholder"
 """First word of Xen's command line in GRUB configurations: for loaders that drop the first word."""
-XEN_ONLY = ("dom0_mem", "dom0_max_vcpus", "dom0_vcpus_pin", "com1", "com2", "guest_loglvl", "ucode")
-"""Options of Xen that mean nothing to Linux, and are easily put there."""
+SHORTEST = 4
+"""Letters of the shortest option of Xen that is named on Linux' side: shorter words may be anybody's."""
 LINUX_ONLY = ("root", "rootflags", "rootfstype", "init", "initrd", "quiet", "splash", "earlyprintk", "rd.break")
 """Options of Linux that mean nothing to Xen."""
 LINUX_CONSOLES = ("tty", "ttyS", "hvc")
@@ -97,9 +97,11 @@ def wrong_side(boot: BootSet) -> Iterator[Evidence]:
     """Words for Xen in the kernel's command line, and the other way round."""
     if not boot.on_xen:
         return
+    every = known_options(NEWEST.release) - {PLACEHOLDER}
+    of_xen = {name for name in every if len(name) >= SHORTEST and plain(name) not in of_linux()}
     for word in (boot.cmdline or "").split():
         name, _, value = word.partition("=")
-        if name in XEN_ONLY or (name == "console" and value.split(",")[0] in XEN_CONSOLES):
+        if name in of_xen or (name == "console" and value.split(",")[0] in XEN_CONSOLES):
             yield _misplaced(DOM0, word, "an option of Xen, which Linux does not know", "Xen's command line")
     for raw, value_bytes, _ in xen_options.options(boot.options):
         name, value = raw.decode("utf-8", "replace"), value_bytes.decode("utf-8", "replace")

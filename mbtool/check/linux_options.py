@@ -12,7 +12,7 @@ from functools import cache
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.command_lines import DOM0
-from mbtool.check.option_lists import option_list, options_of
+from mbtool.check.option_lists import of_linux, option_list, options_of, plain
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 
@@ -41,7 +41,7 @@ def misspelt(boot: BootSet) -> Iterator[Evidence]:
     options = documented(boot.release)
     told = {name: value for name, _, value in (word.partition("=") for word in words(boot.cmdline))}
     for name, value in told.items():
-        if "." in name or "/" in name or _plain(name) in known():
+        if "." in name or "/" in name or plain(name) in known():
             continue
         if value.startswith(DEVICES):
             near = [option for option in OF_DEVICES if one_slip(name, option)]
@@ -49,7 +49,7 @@ def misspelt(boot: BootSet) -> Iterator[Evidence]:
             continue
         else:
             near = sorted(
-                option for option in options if len(option) >= SHORTEST and one_slip(_plain(name), _plain(option))
+                option for option in options if len(option) >= SHORTEST and one_slip(plain(name), plain(option))
             )
         if near:
             yield Evidence(
@@ -84,9 +84,8 @@ def documented(release: str) -> frozenset[str]:
 @cache
 def known() -> frozenset[str]:
     """Every word that some kernel, initrd, init, installer or Xen reads; Xen's may be on the wrong side."""
-    linux, xen = option_list(LIST), option_list("xen_options.toml")
-    lists = (linux["always"], linux["some"], linux["undocumented"], linux["userland"], xen["always"], xen["some"])
-    return frozenset(_plain(name) for names in lists for name in names)
+    xen = option_list("xen_options.toml")
+    return of_linux() | {plain(name) for names in (xen["always"], xen["some"]) for name in names}
 
 
 def words(cmdline: str) -> Iterator[str]:
@@ -95,11 +94,6 @@ def words(cmdline: str) -> Iterator[str]:
         if word in END:
             return
         yield word.lstrip('"')
-
-
-def _plain(name: str) -> str:
-    """To Linux - and _ are the same in a name (kernel/params.c, parameq)."""
-    return name.replace("-", "_")
 
 
 def one_slip(a: str, b: str) -> bool:

@@ -34,3 +34,15 @@ def _within(release: Release, span: str) -> bool:
 def _pair(text: str) -> Release:
     major, _, minor = text.partition(".")
     return int(major), int(minor)
+
+
+@cache
+def of_linux() -> frozenset[str]:
+    """Every word, ``plain``, that some Linux, initrd, init or installer reads."""
+    table = option_list("linux_options.toml")
+    return frozenset(plain(name) for part in ("always", "some", "undocumented", "userland") for name in table[part])
+
+
+def plain(name: str) -> str:
+    """The name as Linux compares it: - and _ are the same (kernel/params.c, parameq)."""
+    return name.replace("-", "_")

@@ -55,6 +55,10 @@ def test_options_by_release() -> None:
     [
         ("", "dom0_mem=1G"),
         ("", "console=com1"),
+        ("", "com2=115200,8n1"),
+        ("", "ucode=scan"),
+        ("", "loglvl=all"),
+        ("", "spec-ctrl=no"),
         ("root=/dev/sda1", ""),
         ("console=ttyS0,115200", ""),
         ("console=hvc0", ""),
@@ -63,6 +67,12 @@ def test_options_by_release() -> None:
 )
 def test_the_wrong_side(tmp_path: Path, xen: str, cmdline: str) -> None:
     assert ids(found(tmp_path, xen, cmdline)) == {"CMDLINE-WRONG-SIDE"}
+
+
+def test_what_both_read(tmp_path: Path) -> None:
+    """And the word that Debian's configuration puts in front of both lines."""
+    both = "placeholder acpi=force mem=1G watchdog reboot=acpi nosmp numa=off edd=off"
+    assert "CMDLINE-WRONG-SIDE" not in ids(found(tmp_path, both, both))
 
 
 def test_what_follows_the_dashes_is_for_dom0(tmp_path: Path) -> None:
