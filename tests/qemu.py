@@ -34,6 +34,12 @@ class Boot(NamedTuple):
     """QEMU's exit status: 0 after power-off; None when it was ended because ``until`` had been seen."""
 
 
+def version() -> tuple[int, ...]:
+    """Of ``qemu-system-x86_64``."""
+    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, re.findall(r"\d+", said)[:3]))
+
+
 def run(args: Sequence[str], until: str | None = None, timeout: float = 180) -> Boot:
     """Start ``qemu-system-x86_64`` with args and wait for what the machine does.
 

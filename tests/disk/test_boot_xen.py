@@ -10,14 +10,18 @@ import pytest
 from mbtool.disk.boot_set import BootSet, request
 from mbtool.errors import InputError
 from mbtool.prove.qemu import PROGRAM, Firmware, Machine, uefi_firmware
+from mbtool.prove.stages import Stage, reached
 from tests.conftest import missing
 from tests.disk.boots import run, write
 from tests.disk.userspace import END, SAYS, make_initrd
+from tests.qemu import version
 
 pytestmark = [pytest.mark.boot, pytest.mark.real, pytest.mark.xdist_group("disk-xen")]
 
 XEN = "console=com1 com1=115200 dom0_mem=512M"
 PVH = Machine(memory=1024, cpu="qemu64,+svm,+npt", extra=("-device", "amd-iommu"))
+
+MISREAD = "newer QEMU (seen: 11.1.3) takes a read of CR2 for one of CR0, which Xen intercepts and answers wrongly"
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +64,11 @@ def test_dom0(dom0: tuple[str, Path], firmware: Firmware) -> None:
     kind, path = dom0
     base = PVH if kind == "PVH" else Machine(memory=1024)
     machine = Machine(firmware, base.memory, base.cpu, extra=base.extra)
-    console = run(path, machine, until=END, seconds=300)
+    misread = kind == "PVH" and version() >= (9, 1)
+    console = run(path, machine, until="Hardware Dom0 " if misread else END, seconds=300)
+    if misread and END not in console:
+        assert reached(console) is Stage.DOM0_BUILT
+        pytest.xfail(MISREAD)
     assert SAYS in console
     assert f"busybox: hypervisor {kind}\n" in console
     assert "busybox: command line console=hvc0 one two\n" in console.replace("placeholder ", "")
