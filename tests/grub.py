@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
@@ -9,8 +10,18 @@ from pathlib import Path
 
 from tests.conftest import missing
 
+VERSIONS = ("2.06", "2.12", "2.14")
+"""Those that mbtool has rows for."""
 FOLDER = Path("/usr/lib/grub/i386-pc")
 MIB = 1 << 20
+
+
+def version(tool: Callable[[str], str]) -> str:
+    """The one of ``VERSIONS`` that tells of the GRUB that is installed: the newest that is not newer."""
+    said = subprocess.run([tool("grub-mkimage"), "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"\d+\.\d+", said)
+    assert match, said
+    return max((known for known in VERSIONS if known <= match[0]), default=VERSIONS[0])
 
 
 def disk(

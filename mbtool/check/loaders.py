@@ -129,7 +129,7 @@ def newest(rows: Sequence[Loader]) -> list[Loader]:
 def _newest(rows: Sequence[Loader], row: Loader) -> bool:
     """Whether no other row tells of a newer version of the same: rows go from old to new."""
     same = [other for other in rows if (other.name, other.mode) == (row.name, row.mode)]
-    return same[-1].versions == row.versions
+    return same[-1].version == row.version
 
 
 def _spread(rows: Iterable[Loader]) -> list[Loader]:

@@ -57,6 +57,7 @@ ZSTD = vmlinuz(with_size(zstd(KERNEL), KERNEL))
         ("libxenguest-4.15:domu-pv", True),
         ("pvgrub-2.06", False),
         ("pvgrub-2.12", False),
+        ("pvgrub-2.14", False),
         ("grub:linux:bios", True),
         ("qemu:linux", True),
         ("kexec:linux", True),
@@ -210,7 +211,7 @@ def test_pvgrub(tmp_path: Path, tool: Callable[[str], str]) -> None:
     assert reason(vmlinuz(), "pvgrub-0.97") == reason(vmlinuz(), "pvgrub-2.06") == ""
     image = tmp_path / "grub.img"
     subprocess.run([tool("grub-mkimage"), "-O", "i386-xen", "-p", "/", "-o", str(image), "normal"], check=True)
-    for version in ("0.97", "2.06", "2.12"):
+    for version in ("0.97", "2.06", "2.14"):
         assert reason(image, f"pvgrub-{version}") == "a 32-bit kernel"
     assert reason(image, "libxenguest:domu-pv") == ""
 
@@ -331,8 +332,8 @@ def test_the_table() -> None:
 
 def test_choosing() -> None:
     assert [str(row) for row in choose(loaders(), "grub:multiboot2")] == [
-        "grub-2.12:multiboot2:bios",
-        "grub-2.12:multiboot2:uefi",
+        "grub-2.14:multiboot2:bios",
+        "grub-2.14:multiboot2:uefi",
     ]
     assert {row.version for row in choose(loaders(), "libxenguest-4.14")} == {"4.14"}
     assert {row.version for row in choose(loaders(), "libxenguest")} == {"4.22"}
@@ -403,7 +404,7 @@ def test_command_line(tmp_path: Path, samples: Path) -> None:
     assert [row["console"] for row in said] == ["no multiboot header found"]  # GRUB 2.06
     everything = mbtool("can-boot", kernel)
     assert everything.returncode == 0
-    assert "no   pvgrub-2.12:domu-pv" in everything.stdout
+    assert "no   pvgrub-2.14:domu-pv" in everything.stdout
     assert "grub-core/io" in mbtool("can-boot", kernel, "--sources").stdout
     assert mbtool("can-boot", kernel, "--loader", "lilo").returncode == 2
     assert mbtool("can-boot", tmp_path / "gone").returncode == 2
