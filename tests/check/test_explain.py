@@ -21,6 +21,25 @@ SAID = [
     ("error: not xen image.", "not xen image"),
     ("error: file `/boot/vmlinuz-6.1.0-9-amd64' not found.", "file `*' not found"),
     ("error: unsupported tag: 0x15.", "unsupported tag: *"),
+    # GRUB 2.14
+    ("error: invalid section header table offset in e_shoff.", "invalid section header table offset in e_shoff"),
+    (
+        "error: invalid number of section header table entries in sh_size: 0.",
+        "invalid number of section header table entries in sh_size: *",
+    ),
+    (
+        "error: invalid section header table index in e_shstrndx: 65281.",
+        "invalid section header table index in *: *",
+    ),
+    (
+        "error: invalid number of program header table entries in sh_info: 0.",
+        "invalid number of program header table entries in *: *",
+    ),
+    (
+        "error: ELF section header region is larger than the file size.",
+        "ELF section header region is larger than the file size",
+    ),
+    ("alloc magic is broken at 0x1ff4ef70: 0", "alloc magic is broken at *"),
     # Xen 4.17, as on a serial console
     (
         "(XEN) Domain 0 allocation is too small for kernel image",
