@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 
 GC_THRESHOLD = 50_000
 """Start-up alone makes tens of thousands of objects that all stay: looking for garbage among them finds none."""
@@ -14,6 +15,19 @@ GC_THRESHOLD = 50_000
 
 def main() -> None:
     """Exit codes: 0 fine, 1 findings or a failed proof, 2 unusable input or usage, 128 + N ended by signal N."""
+    try:
+        _run()
+    except SystemExit as end:
+        beside = sys.modules.get("mbtool.beside")
+        if beside and beside.at_work():
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
+            os._exit(end.code if isinstance(end.code, int) else bool(end.code))
+        raise
+
+
+def _run() -> None:
     gc.set_threshold(GC_THRESHOLD)
     _open_standard_files()
     for number in (signal.SIGTERM, signal.SIGHUP):

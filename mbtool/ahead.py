@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Semaphore
 from typing import TypeVar
+
+from mbtool.beside import begin
 
 T = TypeVar("T")
 ROOM = 16
@@ -16,7 +18,8 @@ def ahead(items: Iterator[T], room: int = ROOM) -> Generator[T, None, None]:
     """The same items, made in a thread of their own, up to ``room`` of them before they are asked for.
 
     What making them raises is raised in their place. The first is made when it is asked for; when this iterator is
-    closed, one that is being made may still be finished.
+    closed, one that is being made may still be finished. Where there can be no more threads, each is made when
+    it is asked for.
     """
     made: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     free = Semaphore(room)
@@ -34,7 +37,9 @@ def ahead(items: Iterator[T], room: int = ROOM) -> Generator[T, None, None]:
         else:
             made.put(None)
 
-    Thread(target=make, daemon=True).start()
+    if begin(make) is None:
+        yield from items
+        return
     try:
         while (entry := made.get()) is not None:
             if isinstance(entry, BaseException):

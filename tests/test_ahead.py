@@ -66,3 +66,11 @@ def test_when_closed_nothing_more_is_made():
     assert next(reader) == 1
     reader.close()
     assert ended.wait(60)
+
+
+def test_where_there_can_be_no_more_threads(monkeypatch):
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert list(ahead(iter(range(40)), 4)) == list(range(40))

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mbtool.beside import Afterwards, Beside
+from mbtool.beside import Afterwards, Beside, at_work
 from mbtool.errors import FormatError, LimitError
 from mbtool.source import Budget, Limits
 
@@ -42,6 +42,37 @@ def test_raises_where_the_outcome_is_asked_for():
 
     with Beside(work) as beside, pytest.raises(FormatError, match="broken"):
         beside.result()
+
+
+def test_where_there_can_be_no_more_threads(monkeypatch):
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def fail() -> None:
+        raise FormatError("broken")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with Beside(lambda: 42) as beside:
+        beside.wait(60)
+        assert beside.done and not beside.failed and beside.result() == 42
+    with Beside(fail) as broken, pytest.raises(FormatError, match="broken"):
+        assert broken.done and broken.failed
+        broken.result()
+
+
+def test_whether_it_failed_and_is_still_at_work():
+    allowed = threading.Event()
+
+    def fail() -> None:
+        assert allowed.wait(60)
+        raise FormatError("broken")
+
+    with Beside(fail) as beside:
+        states = [(beside.failed, at_work())]
+        allowed.set()
+        beside.wait(60)
+        states.append((beside.failed, at_work()))
+    assert states == [(False, True), (True, False)]
 
 
 def test_nothing_is_left_running():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any, Protocol, TextIO
 
 from mbtool.beside import Beside
@@ -10,7 +12,7 @@ from mbtool.errors import MbtoolError, UnknownFormatError
 from mbtool.identify import inspect
 from mbtool.model import Node, Severity
 from mbtool.render.style import Style
-from mbtool.source import Limits, Source, open_file, open_stdin
+from mbtool.source import Limits, open_file, open_stdin
 
 HEAD_START = 0.06
 """Seconds until a file is hashed beside its inspection: most are shown by then, or of no known format."""
@@ -32,25 +34,26 @@ def show(path: str, limits: Limits, report: Report, *, full: bool, tolerant: boo
     with open_stdin() if path == "-" else open_file(path) as source:
         with Beside(lambda: inspect(source, limits, full=full)) as inspection:
             inspection.wait(HEAD_START)
-            sha256 = None if inspection.done else _sha256(source)
+            pieces = takewhile(lambda _: not inspection.failed, source.chunks())
+            sha256 = None if inspection.done else _sha256(pieces)
             try:
                 root = inspection.result()
             except UnknownFormatError:
                 if tolerant:
                     return 0
                 raise
-        report.image(path, source.size, sha256 or _sha256(source), root)
+        report.image(path, source.size, sha256 or _sha256(source.chunks()), root)
     findings = [finding for node in root.walk() for finding in node.findings]
     if any(finding.id == "LIMIT" for finding in findings):
         return 2
     return int(any(finding.severity is Severity.ERROR for finding in findings))
 
 
-def _sha256(source: Source) -> str:
+def _sha256(pieces: Iterable[bytes]) -> str:
     import hashlib  # slow to load: not before the inspection is under way
 
     digest = hashlib.sha256()
-    for piece in source.chunks():
+    for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
 

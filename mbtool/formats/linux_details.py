@@ -33,7 +33,8 @@ def find(source: Source, start: int, stop: int, keep: int = 0) -> Node | None:
     """The kernel's details found in the bytes [start, stop) of a vmlinux, None when it is no Linux kernel.
 
     The node (kind ``linux-kernel``) is all that was looked at. A configuration is its child, still packed:
-    ``config`` unpacks it. A source that is being unpacked need not keep what was looked at before ``keep``.
+    ``config`` unpacks it. Once a banner was found, a source that is being unpacked need not keep what was looked at
+    before ``keep``: what is no Linux kernel may have to be looked at again.
     """
     banner, place = _look(source, start, stop, keep)
     if banner is None:
@@ -95,7 +96,7 @@ def _look(source: Source, start: int, stop: int, keep: int) -> tuple[Text | None
     unnumbered: Text | None = None
     place: Place | None = None
     tried = 0
-    for begin, data, size in _windows(source, start, stop, keep):
+    for begin, data, size in _windows(source, start, stop):
         if place is None and (found := data.find(CONFIG_MARK, 0, size + len(CONFIG_MARK) - 1)) >= 0:
             place = _config_place(source, begin + found, stop)
         found = -1
@@ -112,10 +113,12 @@ def _look(source: Source, start: int, stop: int, keep: int) -> tuple[Text | None
             unnumbered = unnumbered or (begin + found, raw)
         if banner and place:
             break
+        if keep and (banner or unnumbered):
+            source.forget(min(begin + size, keep))
     return banner or unnumbered, place
 
 
-def _windows(source: Source, start: int, stop: int, keep: int) -> Iterator[tuple[int, bytes, int]]:
+def _windows(source: Source, start: int, stop: int) -> Iterator[tuple[int, bytes, int]]:
     """(offset, data, size): what begins in the data's first ``size`` bytes is there for MAX_BANNER bytes."""
     data = b""
     for piece in source.chunks(start, stop):
@@ -124,7 +127,6 @@ def _windows(source: Source, start: int, stop: int, keep: int) -> Iterator[tuple
         if size > 0:
             yield start, data, size
             start, data = start + size, data[size:]
-            source.forget(min(start, keep))
     yield start, data, len(data)
 
 

@@ -84,7 +84,8 @@ def _legacy(source: Source, at: int) -> Pieces:
         except LZ4BlockError as error:
             raise damaged(source, at, str(error)) from error
         at += 4 + size
-        yield piece, at
+        for start in range(0, len(piece), MIB):  # so that what is made ahead of the reader is not 16 blocks
+            yield piece[start : start + MIB], at
     yield b"", at
 
 

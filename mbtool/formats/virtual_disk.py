@@ -25,6 +25,7 @@ class VirtualDisk(Source):
 
     def __init__(self, parent: Source, size: int, block: int, find: Callable[[int], Place]) -> None:
         self.name = parent.name
+        self.streamed = parent.streamed
         self._parent = parent
         self._size = size
         self._block = block
@@ -57,10 +58,11 @@ class VirtualDisk(Source):
         return b"".join(pieces)
 
     def _place(self, number: int) -> Place:
-        """Where a block is; the last one is kept, for it may have been unpacked."""
-        if self._last[0] != number:
-            self._last = (number, self._find(number))
-        return self._last[1]
+        """Where a block is; the last one is kept, for it may have been unpacked, whoever reads beside."""
+        last = self._last
+        if last[0] != number:
+            self._last = last = (number, self._find(number))
+        return last[1]
 
     @property
     def size(self) -> int:

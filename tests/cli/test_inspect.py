@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from mbtool.cli.report import TextReport, show
+from mbtool.errors import UnknownFormatError
+from mbtool.source import FileSource, Limits
 from tests.cli.run import mbtool
 from tests.conftest import ROOT
 
@@ -119,6 +123,44 @@ def test_an_interrupt_is_told(tmp_path: Path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, b"mbtool: interrupted\n")
+
+
+def test_the_interpreter_does_not_end_under_a_decoder():
+    """It would take from the thread what that uses: one interrupt in 25 was a segmentation fault."""
+    code = (
+        "import atexit, sys, time; from mbtool import __main__, beside\n"
+        "atexit.register(print, 'taken apart')\n"
+        "if sys.argv[2:]: beside.begin(lambda: time.sleep(60))\n"
+        "sys.argv[1:] = ['inspect', sys.argv[1]]\n"
+        "__main__.main()"
+    )
+    for more, last in (([], [b"taken apart"]), (["busy"], [])):
+        command = [sys.executable, "-c", code, os.devnull, *more]
+        done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=50)
+        assert (done.returncode, done.stdout.splitlines()) == (2, last)
+        assert done.stderr.startswith(b"mbtool: /dev/null: ")
+
+
+def test_a_file_of_no_known_format_is_not_hashed_to_its_end(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    path.touch()
+    os.truncate(path, 64 << 20)
+    looked_at = threading.Event()
+    read = FileSource.read
+
+    def slow(self: FileSource, offset: int, size: int) -> bytes:
+        if threading.current_thread() is not threading.main_thread():
+            assert looked_at.wait(60)
+        elif offset > 0:
+            looked_at.set()
+            time.sleep(0.05)
+        return read(self, offset, size)
+
+    monkeypatch.setattr(FileSource, "read", slow)
+    start = time.monotonic()
+    with pytest.raises(UnknownFormatError):
+        show(str(path), Limits(), TextReport(sys.stdout, every_field=False), full=False, tolerant=False)
+    assert time.monotonic() - start < 15  # all of it would take 25 seconds
 
 
 def test_plain_when_piped(samples):

@@ -22,7 +22,7 @@ from mbtool.formats.elf_build import build_elf
 from mbtool.formats.elf_headers import EHDR, PHDR, PT_LOAD, PT_NOTE, SHDR, SHT_NOTE, Ehdr, Phdr, Shdr
 from mbtool.formats.elf_notes import build_notes
 from mbtool.model import Node
-from mbtool.source import Budget, BytesSource, FileSource, StreamSource, open_file
+from mbtool.source import Budget, BytesSource, Source, StreamSource, open_file
 
 # Elf64_Ehdr as the gABI lays it out, with a different value in every field
 EHDR64_BYTES = bytes.fromhex(
@@ -137,7 +137,7 @@ def never(source, context):
     raise AssertionError("ELF contains no other format")
 
 
-def inspect(data: bytes | FileSource | StreamSource, *, full: bool = False) -> Node:
+def inspect(data: bytes | Source, *, full: bool = False) -> Node:
     source = BytesSource(data) if isinstance(data, bytes) else data
     return elf.inspect(source, Context(Budget(), never, full))
 
@@ -390,6 +390,23 @@ def test_stream_is_not_unpacked_past_the_notes():
     assert "not read" in next(field.meaning for field in node.fields if field.name == "sections")
     assert node.size == len(padded())
     assert source.at_hand <= 32768, "as far as a Multiboot header may stand"
+
+
+def test_what_is_before_a_kernel_in_a_stream_is_kept():
+    """A disk that is being unpacked: its directories and other files are there."""
+    kernel = build_elf(
+        [
+            (Phdr(p_flags=5, p_vaddr=0x1000), b"Linux version 6.1.0 (a@b) (gcc) #1 SMP\0" + bytes(1 << 20)),
+            (Phdr(p_type=PT_NOTE, p_align=4), build_notes([("Xen", 6, b"linux\0")])),
+        ],
+        [],
+    )
+    source = stream(bytes(4096) + kernel + bytes(4096))
+    assert inspect(source.part(4096)).find("linux-kernel") is not None
+    assert source._start == 0
+    source = stream(kernel)
+    assert inspect(source).find("linux-kernel") is not None
+    assert source._start > 0
 
 
 def test_full_reads_the_sections_of_a_stream():

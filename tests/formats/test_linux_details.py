@@ -154,6 +154,14 @@ def test_what_was_looked_at_is_not_kept():
     assert len(source._kept) <= (4 << 20) + len(kernel(DEBIAN)) + 2 * STEP
 
 
+def test_what_is_no_kernel_is_kept():
+    """Xen, another system: whoever knows it would have to unpack it once more."""
+    data = bytes(8 << 20)
+    source = unpacking(data, STEP)
+    assert linux_details.find(source, 0, len(data), keep=len(data)) is None
+    assert len(source._kept) == len(data)
+
+
 def unpacking(data: bytes, step: int) -> StreamSource:
     def pieces():
         for at in range(0, len(data), step):

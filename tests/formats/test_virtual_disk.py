@@ -10,6 +10,7 @@ import pytest
 
 from mbtool import identify
 from mbtool.errors import MbtoolError
+from mbtool.formats.virtual_disk import VirtualDisk
 from mbtool.model import Node
 from mbtool.source import BytesSource, open_file
 from tests.cli.run import mbtool
@@ -61,6 +62,13 @@ def test_the_disk_inside_is_shown(what, raw, tool, tmp_path):
 def test_what_cannot_be_read_is_said(what, raw, tool, tmp_path):
     node = inspect(converted(raw, UNREADABLE[what], tmp_path / "image", tool))
     assert [finding.id for finding in node.findings] == ["VIRTUAL-DISK"]
+
+
+def test_a_disk_that_is_being_unpacked_has_one_reader_at_a_time():
+    source = BytesSource(bytes(512))
+    assert not VirtualDisk(source, 512, 512, lambda number: 0).streamed
+    source.streamed = True
+    assert VirtualDisk(source, 512, 512, lambda number: 0).streamed
 
 
 def test_a_backing_file_is_never_opened(raw, tool, tmp_path):
