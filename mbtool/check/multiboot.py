@@ -182,6 +182,21 @@ def program_headers_far(image: Image) -> Iterator[Evidence]:
             )
 
 
+@image_rule("MULTIBOOT-NO-SECTIONS")
+def no_sections(image: Image) -> Iterator[Evidence]:
+    """GRUB 2.12 and later load no ELF file without a section header table."""
+    content = image.content
+    if content.kind == "elf" and content.get("e_shnum") == 0 and not all(map(addressed, headers(image))):
+        yield Evidence(
+            "a Multiboot kernel without a section header table",
+            image.path,
+            content.kind,
+            field="e_shnum",
+            expected="a section header table, or address fields in the Multiboot header",
+            found="0",
+        )
+
+
 def program_headers_too_far(content: Node, header: Node) -> int:
     """Where program headers end that a loader needs and does not reach (bytes from the file's start), else 0."""
     if content.kind != "elf" or addressed(header):
