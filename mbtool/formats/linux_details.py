@@ -39,6 +39,8 @@ def find(source: Source, start: int, stop: int, keep: int = 0) -> Node | None:
     banner, place = _look(source, start, stop, keep)
     if banner is None:
         return None
+    size = source.known_size
+    stop = stop if size is None else min(stop, size)
     at, raw = banner
     text = raw.decode("utf-8", "backslashreplace")
     fields = []
@@ -49,8 +51,7 @@ def find(source: Source, start: int, stop: int, keep: int = 0) -> Node | None:
             fields.append(Field(name, value, begin, len(stored), "", stored, telling=name != "builder"))
     fields.append(Field("banner", text, at - start, len(raw), "", raw, telling=not fields))
     if place is None:
-        size = source.known_size
-        part = "" if size is not None and stop >= size else f"not in the {stop - start} bytes that were looked at"
+        part = "" if stop == size and source.damage is None else f"not in the {stop - start} bytes that were looked at"
         fields.append(Field("embedded_config", None if part else False, meaning=part, telling=True))
         return Node("linux-kernel", start, stop - start, tuple(fields))
     begin, length, whole = place

@@ -154,6 +154,17 @@ def test_what_was_looked_at_is_not_kept():
     assert len(source._kept) <= (4 << 20) + len(kernel(DEBIAN)) + 2 * STEP
 
 
+def test_a_stream_that_breaks_ends_what_was_looked_at():
+    def pieces():
+        yield kernel(DEBIAN), 1
+        raise FormatError("broken")
+
+    node = linux_details.find(StreamSource(pieces, "vmlinux", Budget()), 0, 1 << 20)
+    assert node is not None and node.size == len(kernel(DEBIAN))
+    config = next(field for field in node.fields if field.name == "embedded_config")
+    assert (config.value, config.meaning) == (None, f"not in the {node.size} bytes that were looked at")
+
+
 def test_what_is_no_kernel_is_kept():
     """Xen, another system: whoever knows it would have to unpack it once more."""
     data = bytes(8 << 20)
