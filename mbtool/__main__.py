@@ -54,6 +54,11 @@ def _run() -> None:
         print_no_more()
         print(f"mbtool: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        if os.environ.get("MBTOOL_DEBUG"):
+            raise
+        print("mbtool: this takes more memory than there is", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("mbtool: interrupted", file=sys.stderr)
         sys.exit(130)

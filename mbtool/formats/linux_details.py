@@ -51,7 +51,9 @@ def find(source: Source, start: int, stop: int, keep: int = 0) -> Node | None:
             fields.append(Field(name, value, begin, len(stored), "", stored, telling=name != "builder"))
     fields.append(Field("banner", text, at - start, len(raw), "", raw, telling=not fields))
     if place is None:
-        part = "" if stop == size and source.damage is None else f"not in the {stop - start} bytes that were looked at"
+        part = (
+            "" if stop == size and source.damage is None else f"not in the {stop - start} bytes that were looked at"
+        )
         fields.append(Field("embedded_config", None if part else False, meaning=part, telling=True))
         return Node("linux-kernel", start, stop - start, tuple(fields))
     begin, length, whole = place

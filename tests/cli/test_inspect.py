@@ -141,6 +141,20 @@ def test_the_interpreter_does_not_end_under_a_decoder():
         assert done.stderr.startswith(b"mbtool: /dev/null: ")
 
 
+def test_too_little_memory_is_one_line(samples):
+    code = (
+        "import sys, mbtool.source; from mbtool import __main__\n"
+        "def read(self, offset, size): raise MemoryError\n"
+        "mbtool.source.FileSource.read = read\n"
+        "sys.argv[1:] = ['inspect', sys.argv[1]]\n"
+        "__main__.main()"
+    )
+    command = [sys.executable, "-c", code, str(samples / "multiboot1" / "multiboot1.elf")]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"mbtool: this takes more memory than there is\n"
+
+
 def test_a_file_of_no_known_format_is_not_hashed_to_its_end(tmp_path, monkeypatch):
     path = tmp_path / "large"
     path.touch()
