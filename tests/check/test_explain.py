@@ -50,6 +50,7 @@ SAID = [
     ('(XEN) parameter "consle" unknown!', 'parameter "*" unknown!'),
     ('(XEN) parameter "dom0_mem" has invalid value "6M4", rc=-22!', 'parameter "*" has invalid value "*", rc=*'),
     ("Could not construct domain 0", "Could not construct domain 0"),
+    ("(XEN) Hardware Dom0 halted: halting machine", "Hardware Dom0 halted: halting machine"),
     # QEMU 7.2
     ("qemu: linux kernel too old to load a ram disk", "qemu: linux kernel too old to load a ram disk"),
     ("linux kernel too old", "qemu: linux kernel too old to load a ram disk"),
