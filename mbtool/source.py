@@ -253,7 +253,8 @@ class _Part(Source):
         return self._parent.damage
 
     def forget(self, before: int) -> None:
-        self._parent.forget(self._offset + before)
+        if self._limit is None:  # one part of several: others need what is before it
+            self._parent.forget(self._offset + before)
 
 
 class StreamSource(Source):

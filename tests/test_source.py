@@ -181,6 +181,15 @@ def test_forget_lets_go_and_reading_back_starts_over():
     assert forgetful.size == 100_000
 
 
+def test_one_part_of_several_lets_go_of_nothing():
+    whole = stream(os.urandom(100_000), 5000)
+    whole.part(20_000, 50_000).forget(10_000)
+    whole.read(90_000, 10)
+    assert whole._start == 0
+    whole.part(20_000).forget(10_000)
+    assert whole._start == 30_000
+
+
 def test_forget_what_is_still_to_come():
     ahead = stream()
     ahead.forget(5000)

@@ -17,7 +17,7 @@ from mbtool.formats.elf_file import ElfFile, parse_elf, reject
 from mbtool.formats.elf_headers import EHDR, PHDR, PT_LOAD, PT_NOTE, SHDR, SHT_NOBITS, SHT_NOTE, Ehdr, Phdr, Shdr
 from mbtool.formats.elf_notes import Note
 from mbtool.model import Field, Finding, Node, Severity
-from mbtool.source import Source, StreamSource
+from mbtool.source import Source
 
 __all__ = ["Ehdr", "ElfFile", "Phdr", "Shdr", "inspect", "parse_elf", "reject"]
 
@@ -194,8 +194,7 @@ class _Inspection:
         if stop is None:
             ends = [at + min(size, elf_notes.MAX_BYTES) for at, size, _ in areas]
             stop = max(source.at_hand, *ends)
-            if isinstance(source, StreamSource):  # of a part, others need what is before it
-                keep = min((at for at, _, _ in areas), default=0)
+            keep = min((at for at, _, _ in areas), default=0)
         if node := self.guard(lambda: linux_details.find(source, start, stop, keep)):
             return [node]
         from mbtool.formats import xen_hypervisor

@@ -16,7 +16,7 @@ from mbtool.formats.cpio import CRC, HEADER_SIZE, NEWC, parse_header
 from mbtool.formats.cpio_walk import Archive, zeros
 from mbtool.formats.initrd_contents import Contents
 from mbtool.model import Field, Finding, Node, Severity
-from mbtool.source import MIB, Source
+from mbtool.source import MIB, Source, StreamSource
 
 MAX_SEGMENTS = 64
 LEADING_ZEROS = MIB
@@ -54,7 +54,7 @@ def behind(first: Node, source: Source, context: Context) -> Node:
 def _joined(source: Source, context: Context, segments: list[Node]) -> Node:
     """Goes on behind the segment that is known, if any, to the end of the source."""
     at = segments[0].size if segments else 0
-    early = not source.streamed and not segments
+    early = not isinstance(source, StreamSource) and not segments
     while True:
         at += zeros(source, at)
         if not source.read(at, 1):
@@ -92,7 +92,7 @@ def _segment(source: Source, at: int, context: Context, early: bool) -> Node:
         text = "a damaged cpio header" if damaged else f"Linux does not take this{lost}"
         return _unknown(head[:16], size, text).at(at)
     node = _stream(compression.inspect(part, context))
-    if source.streamed:
+    if isinstance(source, StreamSource):  # not a file on a disk that is packed
         text = "Linux does not unpack a stream within a stream"
         node = _with(node, Finding("INITRD-NESTED", Severity.ERROR, text))
     elif not node.find("cpio"):

@@ -262,6 +262,18 @@ class TestSegments:
         assert shape(node) == ("gzip", ("initrd", "cpio", ("xz", "cpio")))
         assert "INITRD-NESTED" in ids(node)
 
+    def test_on_a_packed_disk(self, tool, tmp_path: Path) -> None:
+        """There it is a file as any other, and its first archive an early one."""
+        disk, file = tmp_path / "disk.img", tmp_path / "initrd.img"
+        disk.write_bytes(bytes(1 << 20))
+        file.write_bytes(EARLY + gzip.compress(MAIN))
+        subprocess.run([tool("mkfs.vfat"), disk], check=True, capture_output=True)
+        subprocess.run([tool("mcopy"), "-i", disk, file, "::"], check=True)
+        plain, packed = (look(data, full=True) for data in (disk.read_bytes(), gzip.compress(disk.read_bytes())))
+        initrds = [node.find("initrd") for node in (plain, packed)]
+        assert initrds[0] is not None and initrds[0] == initrds[1]
+        assert ids(initrds[0]) == []
+
     def test_other_content_keeps_its_kind(self) -> None:
         """Something behind a stream that is no archive is not an initrd."""
         assert look(gzip.compress(b"text") + MAIN).kind == "gzip"
