@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from mbtool.check.boot_set import BootSet
-from mbtool.check.option_lists import Release, of_linux, option_list, options_of, plain
+from mbtool.check.option_lists import Release, in_words, of_linux, option_list, options_of, plain
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import InputError
 from mbtool.formats.xen_versions import NEWEST, XenVersion
@@ -65,8 +65,7 @@ def _names(boot: BootSet) -> Iterator[str]:
 
 def _releases(name: str) -> str:
     """The releases that know an option which not all know, in words; "" for any other."""
-    first, _, last = option_list(OPTIONS)["some"].get(name, "").partition("-")
-    return " ".join(part for part in (f"from {first} on" if first else "", f"up to {last}" if last else "") if part)
+    return in_words(option_list(OPTIONS)["some"].get(name, ""))
 
 
 def _remedy(name: str, near: list[str], elsewhere: str, version: XenVersion) -> str:

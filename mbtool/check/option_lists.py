@@ -22,13 +22,20 @@ def options_of(name: str, release: Release) -> frozenset[str]:
     """The options in the list ``name`` that one release knows."""
     table = option_list(name)
     return frozenset(
-        (*table["always"], *(option for option, span in table["some"].items() if _within(release, span)))
+        (*table["always"], *(option for option, span in table["some"].items() if within(release, span)))
     )
 
 
-def _within(release: Release, span: str) -> bool:
+def within(release: Release, span: str) -> bool:
+    """Whether a release lies in ``first-last``, of which either may be left out."""
     first, _, last = span.partition("-")
     return (not first or _pair(first) <= release) and (not last or release <= _pair(last))
+
+
+def in_words(span: str) -> str:
+    """``first-last`` as in a sentence about releases."""
+    first, _, last = span.partition("-")
+    return " ".join(part for part in (f"from {first} on" if first else "", f"up to {last}" if last else "") if part)
 
 
 def _pair(text: str) -> Release:

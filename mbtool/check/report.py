@@ -22,7 +22,8 @@ from mbtool.source import Limits
 
 SUBJECTS = (
     *("loading", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd"),
-    *("command_lines", "linux_options", "contradictions", "repeated", "xen_cfg", "secure_boot", "revocation"),
+    *("command_lines", "xen_values", "linux_options", "contradictions", "repeated"),
+    *("xen_cfg", "secure_boot", "revocation"),
 )
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 FORM = ("elf", "multiboot")

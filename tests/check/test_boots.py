@@ -74,6 +74,7 @@ CASES = {
     "pvh-no-iommu": Case("PVH-WITHOUT-IOMMU", words={"xen_cmdline": "iommu=off"}, mode=Mode.PVH),
     "scheduler": Case("SCHED-UNKNOWN", words={"xen_cmdline": "sched=credit3"}),
     "option": Case("XEN-OPTION-UNKNOWN", words={"xen_cmdline": "consle=com1"}),
+    "value": Case("XEN-OPTION-VALUE", words={"xen_cmdline": "clocksource=pitt"}),
 }
 
 
