@@ -24,6 +24,8 @@ __all__ = ["Ehdr", "ElfFile", "Phdr", "Shdr", "inspect", "parse_elf", "reject"]
 T = TypeVar("T")
 
 LEGACY_SECTION = "__xen_guest"
+LINUX_MAP = 0xFFFF_FFFF_8000_0000
+"""Where 64-bit Linux is linked (__START_KERNEL_map). Other kernels are kept whole, to be looked at for Xen, too."""
 MAX_NODES = 1024
 """Nodes shown at most for each of segments, sections and notes, unless everything is asked for."""
 
@@ -194,7 +196,8 @@ class _Inspection:
         if stop is None:
             ends = [at + min(size, elf_notes.MAX_BYTES) for at, size, _ in areas]
             stop = max(source.at_hand, *ends)
-            keep = min((at for at, _, _ in areas), default=0)
+            if any(phdr.p_vaddr >= LINUX_MAP for phdr in self.elf.program_headers):
+                keep = min((at for at, _, _ in areas), default=0)
         if node := self.guard(lambda: linux_details.find(source, start, stop, keep)):
             return [node]
         from mbtool.formats import xen_hypervisor

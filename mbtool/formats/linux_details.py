@@ -33,8 +33,7 @@ def find(source: Source, start: int, stop: int, keep: int = 0) -> Node | None:
     """The kernel's details found in the bytes [start, stop) of a vmlinux, None when it is no Linux kernel.
 
     The node (kind ``linux-kernel``) is all that was looked at. A configuration is its child, still packed:
-    ``config`` unpacks it. Once a banner was found, a source that is being unpacked need not keep what was looked at
-    before ``keep``: what is no Linux kernel may have to be looked at again.
+    ``config`` unpacks it. A source that is being unpacked need not keep what was looked at before ``keep``.
     """
     banner, place = _look(source, start, stop, keep)
     if banner is None:
@@ -116,7 +115,7 @@ def _look(source: Source, start: int, stop: int, keep: int) -> tuple[Text | None
             unnumbered = unnumbered or (begin + found, raw)
         if banner and place:
             break
-        if keep and (banner or unnumbered):
+        if keep:
             source.forget(min(begin + size, keep))
     return banner or unnumbered, place
 

@@ -392,15 +392,26 @@ def test_stream_is_not_unpacked_past_the_notes():
     assert source.at_hand <= 32768, "as far as a Multiboot header may stand"
 
 
-def test_what_is_before_a_kernel_in_a_stream_is_kept():
-    """A disk that is being unpacked: its directories and other files are there."""
-    kernel = build_elf(
+def image(vaddr: int) -> bytes:
+    return build_elf(
         [
-            (Phdr(p_flags=5, p_vaddr=0x1000), b"Linux version 6.1.0 (a@b) (gcc) #1 SMP\0" + bytes(1 << 20)),
+            (Phdr(p_flags=5, p_vaddr=vaddr), b"Linux version 6.1.0 (a@b) (gcc) #1 SMP\0" + bytes(1 << 20)),
             (Phdr(p_type=PT_NOTE, p_align=4), build_notes([("Xen", 6, b"linux\0")])),
         ],
         [],
     )
+
+
+def test_what_is_no_kernel_of_linux_is_kept():
+    """Xen, another system: whoever knows it would have to unpack it once more."""
+    source = stream(image(0xFFFF_82D0_4020_0000))
+    assert inspect(source).find("linux-kernel") is not None
+    assert source._start == 0
+
+
+def test_what_is_before_a_kernel_in_a_stream_is_kept():
+    """A disk that is being unpacked: its directories and other files are there."""
+    kernel = image(0xFFFF_FFFF_8100_0000)
     source = stream(bytes(4096) + kernel + bytes(4096))
     assert inspect(source.part(4096, len(kernel))).find("linux-kernel") is not None
     assert source._start == 0

@@ -165,14 +165,6 @@ def test_a_stream_that_breaks_ends_what_was_looked_at():
     assert (config.value, config.meaning) == (None, f"not in the {node.size} bytes that were looked at")
 
 
-def test_what_is_no_kernel_is_kept():
-    """Xen, another system: whoever knows it would have to unpack it once more."""
-    data = bytes(8 << 20)
-    source = unpacking(data, STEP)
-    assert linux_details.find(source, 0, len(data), keep=len(data)) is None
-    assert len(source._kept) == len(data)
-
-
 def unpacking(data: bytes, step: int) -> StreamSource:
     def pieces():
         for at in range(0, len(data), step):
