@@ -14,7 +14,7 @@ from mbtool.model import Node, Severity
 from mbtool.render.style import Style
 from mbtool.source import Limits, open_file, open_stdin
 
-HEAD_START = 0.06
+HEAD_START = 0.2
 """Seconds until a file is hashed beside its inspection: most are shown by then, or of no known format."""
 
 

@@ -25,7 +25,7 @@ from mbtool.source import Source
 VERSION_AREA = 0x200
 """``kernel_version`` counts from here."""
 MAX_VERSION_STRING = 256
-HEAD_START = 0.03
+HEAD_START = 0.1
 """Seconds in which the payload's decoder is under way: it takes longest, and should not wait for anything else."""
 
 

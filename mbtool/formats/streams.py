@@ -17,7 +17,7 @@ from mbtool.model import Field, Finding
 from mbtool.record import record
 from mbtool.source import MIB, STEP, Budget, Source, StreamSource
 
-PIECE = STEP
+PIECE = 2 * STEP
 """Most bytes unpacked at once, so that a bomb is stopped early, and little more than asked for is unpacked."""
 FIRST, SLICE = 4096, 256 * 1024
 """Packed bytes read at once: at a member's start (it may be tiny, and one of many), later."""
