@@ -251,18 +251,18 @@ def test_newer_grub_wants_sections(name: str, told: bool) -> None:
 
 @pytest.mark.boot
 def test_zstd_is_not_counted(tmp_path: Path, tool: Callable[[str], str]) -> None:
-    """GRUB 2.14's zstdio.c allocates its buffer too short: it aborts, or finds no more files."""
-    if not (grub.FOLDER / "zstdio.mod").is_file():
-        pytest.skip("this GRUB has no module for zstd")
+    """Older GRUBs unpack none; 2.14's zstdio.c allocates its buffer too short: it aborts, or finds no more."""
+    filters = ("zstdio",) if (grub.FOLDER / "zstdio.mod").is_file() else ()
     (tmp_path / "xen").write_bytes(zstd(XEN_ELF))
     (tmp_path / "mb1").write_bytes(MB1)
     tries = ("if multiboot2 (hd1)/xen; then echo '[xen]'; fi", "if multiboot (hd1)/mb1; then echo '[mb1]'; fi")
     script = ["serial --unit=0", "terminal_output serial", *tries, "echo '<end>'\n"]
     (tmp_path / "script").write_text("\n".join(script))
-    modules = (*MODULES, "zstdio")
+    modules = (*MODULES, *filters)
     image = grub.disk(tmp_path, tool, "normal (memdisk)/script", [tmp_path / "script"], modules)
     files = grub.archive(tmp_path / "files.tar", [tmp_path / "xen", tmp_path / "mb1"])
     drives = [f"file={path},format=raw,if=ide" for path in (image, files)]
     machine = ["-machine", "pc", "-m", "512", "-drive", drives[0], "-drive", drives[1]]
     console = run(machine, until="<end>|Aborted").console
-    assert "magic is broken" in console or "file `/mb1' not found" in console
+    assert "[xen]" not in console
+    assert "[mb1]" in console or (filters and ("magic is broken" in console or "file `/mb1' not found" in console))
