@@ -8,7 +8,9 @@ offset and the field's path.
 from __future__ import annotations
 
 import dataclasses
+import struct as packing
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import construct
@@ -59,6 +61,7 @@ class Layout(Generic[T]):
             if part.name:
                 self.offsets[part.name] = (at, size)
             at += size
+        self._packer = _packer(struct)
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         assert names >= set(beyond), f"{cls.__name__}: no such fields {sorted(set(beyond) - names)}"
         names = names - set(beyond) | set(self._computed)
@@ -70,6 +73,8 @@ class Layout(Generic[T]):
 
         Raises FormatError when the data is too short.
         """
+        if self._packer and at + self.size <= len(data):
+            return dict(zip(self.offsets, self._packer.unpack_from(data, at), strict=True))
         piece = data[at : at + self.size]
         if len(piece) < self.size:
             raise FormatError(
@@ -138,6 +143,8 @@ class Layout(Generic[T]):
         """The bytes of the structure; FormatError when a value does not fit its field."""
         computed = {name: compute(value) for name, compute in self._computed.items()}
         stored = {name: computed[name] if name in computed else getattr(value, name) for name in self.offsets}
+        if self._packer and (packed := self._packed(self._packer, stored)) is not None:
+            return packed
         try:
             built: bytes = self.struct.build(stored)
         except construct.ConstructError as error:
@@ -145,6 +152,15 @@ class Layout(Generic[T]):
                 str(error).splitlines()[-1], field=f"{self.cls.__name__}.{error.path or ''}"
             ) from error
         return built
+
+    def _packed(self, packer: packing.Struct, stored: Mapping[str, Any]) -> bytes | None:
+        """The bytes of these fields; None when one does not fit: construct says which, and why."""
+        for name, value in stored.items():
+            if isinstance(value, bytes) and len(value) != self.offsets[name][1]:
+                return None  # struct would pad it, or cut it
+        with suppress(packing.error):
+            return packer.pack(*stored.values())
+        return None
 
     def fields(self, data: bytes, at: int = 0, *, base: int = 0) -> tuple[Field, ...]:
         """Every field of the structure at ``data[at:]`` for a node whose content starts at ``data[0] - base``.
@@ -163,6 +179,27 @@ class Layout(Generic[T]):
         if name in self._hex:
             value = _hexed(value)
         return Field(name, value, offset, len(raw), meaning, raw, name in self._telling)
+
+
+def _packer(struct: Any) -> packing.Struct | None:
+    """The same layout for the standard library's struct, which takes a tenth of the time.
+
+    None when it has more than named numbers of one byte order, named bytes, and padding.
+    """
+    codes, orders = [], set()
+    for part in struct.subcons:
+        kind = part.subcon if isinstance(part, construct.Renamed) else part
+        if part.name and isinstance(kind, construct.FormatField):
+            order, code = kind.fmtstr
+            orders.add(order)
+            codes.append(code)
+        elif part.name and isinstance(kind, construct.Bytes):
+            codes.append(f"{part.sizeof()}s")
+        elif not part.name and isinstance(kind, construct.Padded) and kind.subcon is construct.Pass:
+            codes.append(f"{part.sizeof()}x")
+        else:
+            return None
+    return packing.Struct((orders.pop() if orders else "<") + "".join(codes)) if len(orders) < 2 else None
 
 
 def _plain(value: Any) -> Any:
