@@ -16,27 +16,24 @@ _MISSING = dataclasses.MISSING
 
 
 def _init(self: Any, *args: Any, **values: Any) -> None:
-    fields = self.__dataclass_fields__
+    names, defaults, factories = self.__record__
     state = self.__dict__
+    state.update(defaults)
     if args:
-        names = [name for name, field in fields.items() if not field.kw_only]
         if len(args) > len(names):
             raise TypeError(f"{type(self).__name__} takes {len(names)} positional values, not {len(args)}")
+        if twice := values.keys() & names[: len(args)]:
+            raise TypeError(f"{type(self).__name__} got {', '.join(twice)} twice")
         state.update(zip(names, args, strict=False))
-    for name, field in fields.items():
-        if name in values:
-            if name in state:
-                raise TypeError(f"{type(self).__name__} got {name} twice")
-            state[name] = values.pop(name)
-        elif name not in state:
-            if field.default is not _MISSING:
-                state[name] = field.default
-            elif field.default_factory is not _MISSING:
-                state[name] = field.default_factory()
-            else:
-                raise TypeError(f"{type(self).__name__} needs {name}")
-    if values:
-        raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
+    state.update(values)
+    for name, factory in factories:
+        if name not in state:
+            state[name] = factory()
+    fields = self.__dataclass_fields__
+    if state.keys() != fields.keys():
+        if missing := [name for name in fields if name not in state]:
+            raise TypeError(f"{type(self).__name__} needs {', '.join(missing)}")
+        raise TypeError(f"{type(self).__name__} has no {', '.join(name for name in state if name not in fields)}")
 
 
 def _values(self: Any) -> tuple[Any, ...]:
@@ -64,6 +61,12 @@ def _refuse(self: Any, name: str, *value: Any) -> None:
 def record(cls: type[C]) -> type[C]:
     """Make a class with annotated fields a frozen value class, as ``dataclass(frozen=True)`` does."""
     made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    fields = dataclasses.fields(made)
+    made.__record__ = (
+        [field.name for field in fields if not field.kw_only],
+        {field.name: field.default for field in fields if field.default is not _MISSING},
+        [(field.name, field.default_factory) for field in fields if field.default_factory is not _MISSING],
+    )
     made.__init__, made.__repr__, made.__eq__, made.__hash__ = _init, _repr, _eq, _hash
     made.__setattr__, made.__delattr__ = _refuse, _refuse
     return made  # type: ignore[no-any-return]
