@@ -41,13 +41,14 @@ class Image:
 
         return inspect(self.source, self.limits)
 
-    def places(self) -> Iterator[Place]:
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
         """All nodes with their places, in order."""
-        yield from _places(self.root, "", 0)
+        return tuple(_places(self.root, "", 0))
 
     def place(self, kind: str) -> Place | None:
         """The first node of this kind, depth first."""
-        return next((place for place in self.places() if place.node.kind == kind), None)
+        return next((place for place in self.places if place.node.kind == kind), None)
 
     def find(self, kind: str) -> Node | None:
         """The first node of this kind, depth first."""

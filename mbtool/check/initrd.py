@@ -65,7 +65,7 @@ def modules(boot: BootSet) -> Iterator[Evidence]:
     if initrd is None or not boot.release:
         return
     try:
-        trees = [place for place in initrd.places() if place.node.kind == "kernel-modules"]
+        trees = [place for place in initrd.places if place.node.kind == "kernel-modules"]
     except MbtoolError:
         return
     versions = [str(place.node.get("version")) for place in trees]

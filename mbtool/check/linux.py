@@ -180,7 +180,7 @@ def initrd_name(boot: BootSet) -> Iterator[Evidence]:
 
 def _holds_modules(initrd: Image, release: str) -> bool:
     try:
-        trees = [place.node for place in initrd.places() if place.node.kind == "kernel-modules"]
+        trees = [place.node for place in initrd.places if place.node.kind == "kernel-modules"]
     except MbtoolError:
         return False
     return any(node.get("version") == release for node in trees)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -172,6 +173,7 @@ class SetChecker:
         return _weighed(boot, [item for image in new for item in _alone(image)])
 
 
+@cache
 def _load() -> None:
     for name in SUBJECTS:
         import_module(f"mbtool.check.{name}")
@@ -179,7 +181,7 @@ def _load() -> None:
 
 def _findings(image: Image) -> Iterator[Problem]:
     """What the formats found."""
-    for place in image.places():
+    for place in image.places:
         for finding in place.node.findings:
             yield problem(
                 finding.id, Evidence.of_finding(finding, image.path, place.path, place.start, place.node.fields)

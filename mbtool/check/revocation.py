@@ -42,7 +42,7 @@ def level(wanted: str) -> SbatLevel:
 
 def revoked(image: Image, least: SbatLevel) -> Iterator[Evidence]:
     """The components of an image, or of the programs in it, whose generation is too low."""
-    for place in image.places():
+    for place in image.places:
         if place.node.kind != "sbat-entry":
             continue
         component, generation = place.node["component_name"], place.node.get("component_generation")
