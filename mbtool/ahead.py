@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from threading import Semaphore
@@ -12,6 +13,11 @@ from mbtool.beside import begin
 T = TypeVar("T")
 ROOM = 16
 """Most items made that nobody has asked for yet."""
+SWITCH = 20e-6
+"""Seconds for which a decoder that wants the interpreter back leaves it to another thread.
+
+It needs it for a moment every few milliseconds. Python's own choice would let it wait for five.
+"""
 
 
 def ahead(items: Iterator[T], room: int = ROOM) -> Generator[T, None, None]:
@@ -37,6 +43,7 @@ def ahead(items: Iterator[T], room: int = ROOM) -> Generator[T, None, None]:
         else:
             made.put(None)
 
+    sys.setswitchinterval(SWITCH)
     if begin(make) is None:
         yield from items
         return
