@@ -21,6 +21,9 @@ HEAD_START = 0.2
 class Report(Protocol):
     """A sink for images and errors."""
 
+    def prepare(self) -> None:
+        """Load what it needs: done while the first image is being unpacked."""
+
     def image(self, path: str, size: int, sha256: str, root: Node) -> None: ...
 
     def error(self, path: str, error: MbtoolError) -> None: ...
@@ -34,6 +37,7 @@ def show(path: str, limits: Limits, report: Report, *, full: bool, tolerant: boo
     with open_stdin() if path == "-" else open_file(path) as source:
         with Beside(lambda: inspect(source, limits, full=full)) as inspection:
             inspection.wait(HEAD_START)
+            report.prepare()
             pieces = takewhile(lambda _: not inspection.failed, source.chunks())
             sha256 = None if inspection.done else _sha256(pieces)
             try:
@@ -80,6 +84,9 @@ class TextReport:
 
     def __exit__(self, *_: object) -> None: ...
 
+    def prepare(self) -> None:
+        from mbtool.render import text  # noqa: F401
+
     def image(self, path: str, size: int, sha256: str, root: Node) -> None:
         from mbtool.render.text import tree_lines
 
@@ -111,6 +118,9 @@ class JsonReport:
 
         if kind is None:
             self._out.write(f'], "errors": {dumps(self._errors)}}}\n')
+
+    def prepare(self) -> None:
+        from mbtool.render import json  # noqa: F401
 
     def image(self, path: str, size: int, sha256: str, root: Node) -> None:
         from mbtool.render.json import dumps, node_json
