@@ -1,6 +1,6 @@
 """Many files, on all cores: each checked for itself, the results in the order of the files.
 
-Neither files nor results pile up: no more than a few files per process are under way at any time.
+Neither files nor results pile up: no more than a few batches of files per process are under way at any time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from mbtool.check.image import Image
 from mbtool.check.report import Problem, check_image
 from mbtool.errors import MbtoolError, UnknownFormatError
 from mbtool.record import record
-from mbtool.source import Limits, open_file
+from mbtool.source import MIB, Limits, open_file
 
 AHEAD = 4
-"""Files per process that wait or whose results do."""
+"""Batches per process that wait or whose results do."""
+BATCH = 16
+"""Files at most that a process gets at once: to hand over one takes a tenth of the time to check a small one."""
+FULL = MIB
+"""Bytes of files that are enough for a batch: a kernel is one by itself."""
 
 
 @record
@@ -54,22 +58,41 @@ def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[Fil
     if jobs == 1:
         yield from (check_file(path, limits) for path in paths)
         return
-    waiting: deque[tuple[str, Future[FileResult]]] = deque()
+    waiting: deque[tuple[list[str], Future[list[FileResult]]]] = deque()
     pool = _pool(jobs)
     try:
-        for path in paths:
+        for batch in _batches(paths):
             try:
-                future = pool.submit(check_file, path, limits)
+                future = pool.submit(_check_batch, batch, limits)
             except BrokenProcessPool:
                 pool = _pool(jobs)
-                future = pool.submit(check_file, path, limits)
-            waiting.append((path, future))
+                future = pool.submit(_check_batch, batch, limits)
+            waiting.append((batch, future))
             if len(waiting) >= AHEAD * jobs:
-                yield _result(*waiting.popleft(), limits)
+                yield from _results(*waiting.popleft(), limits)
         while waiting:
-            yield _result(*waiting.popleft(), limits)
+            yield from _results(*waiting.popleft(), limits)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
+    """The files in order, BATCH of them at once or as many as hold FULL bytes."""
+    batch: list[str] = []
+    size = 0
+    for path in paths:
+        batch.append(path)
+        with suppress(OSError):
+            size += Path(path).stat().st_size
+        if len(batch) == BATCH or size >= FULL:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _check_batch(paths: list[str], limits: Limits) -> list[FileResult]:
+    return [check_file(path, limits) for path in paths]
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
@@ -95,12 +118,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _result(path: str, future: Future[FileResult], limits: Limits) -> FileResult:
-    """The result; where a process was killed, which fails all that its pool has, that of another try by itself."""
-    with suppress(BrokenProcessPool):
-        return future.result()
-    with _pool(1) as alone, suppress(BrokenProcessPool):
-        return alone.submit(check_file, path, limits).result()
+def _results(paths: list[str], future: Future[list[FileResult]], limits: Limits) -> Iterator[FileResult]:
+    """The results; where a process was killed, which fails all that its pool has, each file has another try."""
+    try:
+        yield from future.result()
+    except BrokenProcessPool:
+        yield from (_alone(path, limits) for path in paths)
+
+
+def _alone(path: str, limits: Limits) -> FileResult:
+    with _pool(1) as pool, suppress(BrokenProcessPool):
+        return pool.submit(check_file, path, limits).result()
     return FileResult(path, error=MbtoolError("the process that checked it was killed", source=path))
 
 

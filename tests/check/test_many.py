@@ -32,3 +32,16 @@ def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [result.path for result in found] == paths
     assert [result.path for result in found if result.error] == [paths[7]]
     assert "killed" in str(found[7].error)
+
+
+def test_a_batch_ends_when_it_holds_enough(tmp_path: Path) -> None:
+    """Small files go together, a large one takes no others with it, one that is not there is in its place."""
+    small = [tmp_path / f"small{number}" for number in range(20)]
+    for path in small:
+        path.write_bytes(b"x")
+    large = tmp_path / "large"
+    large.write_bytes(bytes(many.FULL))
+    paths = [str(path) for path in (large, *small, tmp_path / "missing", large, small[0])]
+    batches = list(many._batches(paths))
+    assert [path for batch in batches for path in batch] == paths
+    assert [len(batch) for batch in batches] == [1, many.BATCH, 6, 1]
