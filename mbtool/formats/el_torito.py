@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Struct
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import Source
 

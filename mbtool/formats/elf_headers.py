@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats.elf_names import (
     DATA_NAMES,
     MACHINE_NAMES,
@@ -20,6 +18,7 @@ from mbtool.formats.elf_names import (
     TYPE_NAMES,
 )
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 from mbtool.record import record
 
 MAGIC = b"\x7fELF"

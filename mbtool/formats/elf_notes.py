@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from construct import Int32ul, Struct
-
 from mbtool.errors import MbtoolError
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Int32ul, Struct
 from mbtool.formats.xen_notes import XEN_NOTE_NAMES
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.record import record

@@ -8,10 +8,9 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from construct import Bytes, Int16ul, Int32ul, Padding, Struct
-
 from mbtool.formats.context import Context
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Bytes, Int16ul, Int32ul, Padding, Struct
 from mbtool.model import Field, Node
 from mbtool.source import Source
 

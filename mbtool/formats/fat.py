@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Struct
 from mbtool.source import Source
 
 FAT12_CLUSTERS = 4085

@@ -7,10 +7,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from construct import Bytes, Int32ul, Int64ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Bytes, Int32ul, Int64ul, Struct
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.source import Source
 

@@ -6,11 +6,10 @@ import time
 import zlib
 from collections.abc import Iterator
 
-from construct import Bytes, Int8ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.streams import Pieces, Tail, decode
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int32ul, Struct
 from mbtool.model import Field, Finding, Severity
 from mbtool.record import record
 from mbtool.source import Source

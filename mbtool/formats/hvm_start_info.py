@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from construct import Int32ul, Int64ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Int32ul, Int64ul, Struct
 from mbtool.model import Finding, Node, Severity
 from mbtool.record import record
 from mbtool.source import Source

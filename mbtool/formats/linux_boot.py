@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from construct import Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats import linux_boot_names as names
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Int8ul, Int16ul, Int32ul, Int64ul, Struct
 from mbtool.model import Field
 from mbtool.record import record
 from mbtool.source import Source

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
-
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Struct
 
 VIDEO_TYPES = {
     0x00: "none",

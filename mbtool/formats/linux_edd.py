@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack_from
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats.wire import Layout, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 from mbtool.model import Field
 
 EDDMAXNR = 6

@@ -8,11 +8,10 @@ arch/x86/boot/compressed/kernel_info.S.
 
 from __future__ import annotations
 
-from construct import Bytes, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.linux_boot_names import setup_type_name
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Bytes, Int32ul, Struct
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.record import record
 from mbtool.source import Source

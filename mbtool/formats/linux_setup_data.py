@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from construct import Int32ul, Int64ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.linux_boot_names import SETUP_E820_EXT, SETUP_INDIRECT, setup_type_name
 from mbtool.formats.linux_setup_data_types import E820, INDIRECT, LAYOUTS
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Int32ul, Int64ul, Struct
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.source import MIB, Source
 

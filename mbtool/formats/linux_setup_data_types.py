@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Padding, Struct
-
 from mbtool.formats.linux_boot_names import SETUP_INDIRECT, setup_type_name
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Padding, Struct
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, replace
 
-from construct import Int32ul, Int64ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Int32ul, Int64ul, Struct
 
 MAGIC = int.from_bytes(b"mbLL", "little")
 MAX_SIZE = 0x8000

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from construct import Int8ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats.streams import MAX_MEMORY, Pieces, Tail, decode
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Int8ul, Int32ul, Int64ul, Struct
 from mbtool.model import Field, Finding
 from mbtool.record import record
 from mbtool.source import Source

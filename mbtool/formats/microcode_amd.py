@@ -10,12 +10,11 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.findings import Findings
 from mbtool.formats.microcode_shared import cpu_name, date_field, full
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Array, Bytes, Int8ul, Int16ul, Int32ul, Struct
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import Source
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from construct import Array, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.findings import Findings
 from mbtool.formats.microcode_shared import cpu_name, date_field, dword_sum, full
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Array, Int32ul, Struct
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import MIB, Source
 

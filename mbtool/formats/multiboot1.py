@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from construct import Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.multiboot_placement import placement_findings
 from mbtool.formats.multiboot_search import KNOWN_FLAGS, MULTIBOOT1
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Int32ul, Struct
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.record import record
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats.multiboot_shared import FRAMEBUFFER_TYPES, Palette, RgbInfo, memory_type
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
 MEM, BOOT_DEVICE, CMDLINE, MODS, AOUT_SYMS, ELF_SYMS, MMAP, DRIVES, CONFIG, NAME, APM, VBE, FRAMEBUFFER = range(13)
 """Bits of ``flags``."""

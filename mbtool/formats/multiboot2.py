@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from construct import Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.multiboot2_header_tags import ADDRESS, FROM_START, OPTIONAL, TAG_NAMES, TAGS
 from mbtool.formats.multiboot2_tags import END, HEAD_SIZE, Tag, Walk
 from mbtool.formats.multiboot_placement import placement_findings
 from mbtool.formats.multiboot_search import MULTIBOOT2
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Int32ul, Struct
 from mbtool.model import Finding, Node, Severity
 from mbtool.record import record
 

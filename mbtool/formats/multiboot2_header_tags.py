@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from construct import Int16ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.multiboot2_tags import Chain, TagHead, TagType, Tail
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Int16ul, Int32ul, Struct
 from mbtool.model import Field
 from mbtool.record import record
 

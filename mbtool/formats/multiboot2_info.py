@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from construct import Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.multiboot2_info_tags import TAGS
 from mbtool.formats.multiboot2_tags import HEAD_SIZE, Tag
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Int32ul, Struct
 from mbtool.model import Finding, Node, Severity
 from mbtool.source import MIB, Source
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats.multiboot2_header_tags import INFO_NAMES
 from mbtool.formats.multiboot2_tags import Chain, TagHead, TagType
 from mbtool.formats.multiboot2_tails import Blob, ColorInfo, Entries, SectionHeaders, Text
@@ -26,6 +24,7 @@ from mbtool.formats.multiboot_shared import (
     memory_type,
 )
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
 T = TypeVar("T")
 

@@ -5,10 +5,9 @@ Sources: Multiboot Specification 0.6.96 and Multiboot2 Specification 2.0, sectio
 
 from __future__ import annotations
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.wire import Layout
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Struct
 from mbtool.record import record
 
 MEMORY_TYPES = {

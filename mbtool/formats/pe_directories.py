@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from struct import iter_unpack, unpack_from
 
-from construct import Bytes, Int16ul, Int32ul, Struct
-
 from mbtool.formats import pe_names
 from mbtool.formats.pe_headers import PeHeaders
 from mbtool.formats.pe_sections import Section, rva_to_offset
 from mbtool.formats.pe_wire import DataDirectory
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Bytes, Int16ul, Int32ul, Struct
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.record import record
 from mbtool.source import Source

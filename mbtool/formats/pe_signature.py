@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from construct import Int16ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats import pkcs7
 from mbtool.formats.pe_digest import image_digest
@@ -18,6 +16,7 @@ from mbtool.formats.pe_headers import PeHeaders
 from mbtool.formats.pe_names import CERTIFICATE_TABLE
 from mbtool.formats.pe_sections import Section
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Int16ul, Int32ul, Struct
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.record import record
 from mbtool.source import Source

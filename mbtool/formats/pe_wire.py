@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats import pe_names
 from mbtool.formats.wire import Layout, choice_names, flag_names
+from mbtool.formats.wire_plain import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 from mbtool.record import record
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from construct import Bytes, Int32ul, Int64ul, Padding, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats import vga_console
 from mbtool.formats.wire import Layout, flag_names
+from mbtool.formats.wire_plain import Bytes, Int32ul, Int64ul, Padding, Struct
 from mbtool.model import Field, Finding, Node, Severity
 from mbtool.record import record
 from mbtool.source import Source

@@ -5,12 +5,11 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from construct import Bytes, Int32ub, Int64ub, Struct
-
 from mbtool.formats import virtual_disk
 from mbtool.formats.context import Context
 from mbtool.formats.virtual_disk import Place, VirtualDisk, table
 from mbtool.formats.wire import Layout, flag_names
+from mbtool.formats.wire_plain import Bytes, Int32ub, Int64ub, Struct
 from mbtool.model import Node
 from mbtool.source import Source
 

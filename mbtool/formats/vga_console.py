@@ -5,9 +5,8 @@ Xen: xen/include/public/xen.h. The first byte is the type; what follows from off
 
 from __future__ import annotations
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Padding, Struct
-
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Padding, Struct
 from mbtool.record import record
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from construct import Bytes, Int8ub, Int16ub, Int32ub, Int64ub, Struct
-
 from mbtool.formats import virtual_disk
 from mbtool.formats.context import Context
 from mbtool.formats.virtual_disk import Place, VirtualDisk, table
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Bytes, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 from mbtool.model import Finding, Node, Severity
 from mbtool.source import Source
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
-
 from mbtool.formats import virtual_disk
 from mbtool.formats.context import Context
 from mbtool.formats.virtual_disk import Place, VirtualDisk, table
 from mbtool.formats.wire import Layout, flag_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 from mbtool.model import Field, Node
 from mbtool.source import Source
 

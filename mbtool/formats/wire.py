@@ -1,21 +1,18 @@
 """The one door between construct and everything else: fixed layouts, parsed and built from one declaration.
 
-A ``Layout`` ties a construct ``Struct`` to a frozen dataclass with the same field names. construct's containers
-and errors do not pass this door: values come out as the dataclass, errors as FormatError with the absolute
-offset and the field's path.
+A ``Layout`` ties a ``Struct``, construct's or a plain one (``wire_plain``), to a frozen dataclass with the same
+field names. construct's containers and errors do not pass this door: values come out as the dataclass, errors as
+FormatError with the absolute offset and the field's path.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import struct as packing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-import construct
-
 from mbtool.errors import FormatError
+from mbtool.formats import wire_plain
 from mbtool.model import Field, Hex, Value
 from mbtool.source import Source
 
@@ -48,20 +45,14 @@ class Layout(Generic[T]):
     ) -> None:
         self.cls = cls
         self.struct = struct
-        self.size: int = struct.sizeof()
-        self.offsets: dict[str, tuple[int, int]] = {}
+        self._plain = struct if isinstance(struct, wire_plain.Struct) else None
+        self.offsets: dict[str, tuple[int, int]] = self._plain.offsets if self._plain else _offsets(struct)
         """Field name to (offset, size) in bytes."""
+        self.size: int = self._plain.size if self._plain else struct.sizeof()
         self._hex = frozenset(hex)
         self._telling = frozenset(telling)
         self._meanings = dict(meanings or {})
         self._computed = dict(computed or {})
-        at = 0
-        for part in struct.subcons:
-            size = part.sizeof()
-            if part.name:
-                self.offsets[part.name] = (at, size)
-            at += size
-        self._packer = _packer(struct)
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         assert names >= set(beyond), f"{cls.__name__}: no such fields {sorted(set(beyond) - names)}"
         names = names - set(beyond) | set(self._computed)
@@ -73,8 +64,8 @@ class Layout(Generic[T]):
 
         Raises FormatError when the data is too short.
         """
-        if self._packer and at + self.size <= len(data):
-            return dict(zip(self.offsets, self._packer.unpack_from(data, at), strict=True))
+        if self._plain and at + self.size <= len(data):
+            return self._plain.parse(data, at)
         piece = data[at : at + self.size]
         if len(piece) < self.size:
             raise FormatError(
@@ -84,9 +75,11 @@ class Layout(Generic[T]):
                 expected=f"{self.size} bytes",
                 found=f"{len(piece)}",
             )
+        from construct import ConstructError
+
         try:
             wire = self.struct.parse(piece)
-        except construct.ConstructError as error:
+        except ConstructError as error:
             raise FormatError(
                 str(error).splitlines()[-1], source=source, offset=base + at, field=error.path or ""
             ) from error
@@ -143,24 +136,17 @@ class Layout(Generic[T]):
         """The bytes of the structure; FormatError when a value does not fit its field."""
         computed = {name: compute(value) for name, compute in self._computed.items()}
         stored = {name: computed[name] if name in computed else getattr(value, name) for name in self.offsets}
-        if self._packer and (packed := self._packed(self._packer, stored)) is not None:
-            return packed
+        if self._plain and (plain := self._plain.build(stored)) is not None:
+            return plain
+        from construct import ConstructError
+
         try:
-            built: bytes = self.struct.build(stored)
-        except construct.ConstructError as error:
+            built: bytes = (self._plain.in_construct() if self._plain else self.struct).build(stored)
+        except ConstructError as error:
             raise FormatError(
                 str(error).splitlines()[-1], field=f"{self.cls.__name__}.{error.path or ''}"
             ) from error
         return built
-
-    def _packed(self, packer: packing.Struct, stored: Mapping[str, Any]) -> bytes | None:
-        """The bytes of these fields; None when one does not fit: construct says which, and why."""
-        for name, value in stored.items():
-            if isinstance(value, bytes) and len(value) != self.offsets[name][1]:
-                return None  # struct would pad it, or cut it
-        with suppress(packing.error):
-            return packer.pack(*stored.values())
-        return None
 
     def fields(self, data: bytes, at: int = 0, *, base: int = 0) -> tuple[Field, ...]:
         """Every field of the structure at ``data[at:]`` for a node whose content starts at ``data[0] - base``.
@@ -181,25 +167,15 @@ class Layout(Generic[T]):
         return Field(name, value, offset, len(raw), meaning, raw, name in self._telling)
 
 
-def _packer(struct: Any) -> packing.Struct | None:
-    """The same layout for the standard library's struct, which takes a tenth of the time.
-
-    None when it has more than named numbers of one byte order, named bytes, and padding.
-    """
-    codes, orders = [], set()
+def _offsets(struct: Any) -> dict[str, tuple[int, int]]:
+    """Where the named fields of a construct Struct lie."""
+    offsets, at = {}, 0
     for part in struct.subcons:
-        kind = part.subcon if isinstance(part, construct.Renamed) else part
-        if part.name and isinstance(kind, construct.FormatField):
-            order, code = kind.fmtstr
-            orders.add(order)
-            codes.append(code)
-        elif part.name and isinstance(kind, construct.Bytes):
-            codes.append(f"{part.sizeof()}s")
-        elif not part.name and isinstance(kind, construct.Padded) and kind.subcon is construct.Pass:
-            codes.append(f"{part.sizeof()}x")
-        else:
-            return None
-    return packing.Struct((orders.pop() if orders else "<") + "".join(codes)) if len(orders) < 2 else None
+        size = part.sizeof()
+        if part.name:
+            offsets[part.name] = (at, size)
+        at += size
+    return offsets
 
 
 def _plain(value: Any) -> Any:

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
-from construct import Bytes, Int8ul, Int32ul, Struct
-
 from mbtool.errors import FormatError
 from mbtool.formats.streams import MAX_MEMORY, Pieces, Tail, decode
 from mbtool.formats.wire import Layout, choice_names
+from mbtool.formats.wire_plain import Bytes, Int8ul, Int32ul, Struct
 from mbtool.model import Field, Finding
 from mbtool.record import record
 from mbtool.source import MIB, Source
