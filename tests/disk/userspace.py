@@ -12,17 +12,20 @@ SAYS = f"busybox: payload {hashlib.sha256(PAYLOAD).hexdigest()}\n"
 """On the console when the initrd arrived whole."""
 END = "busybox: end\n"
 
+# The kernel is told to be quiet meanwhile: what it prints may land inside of a line of ours.
 INIT = """\
 #!/bin/busybox sh
 /bin/busybox mount -t proc none /proc
 /bin/busybox mount -t sysfs none /sys
 kind=$(/bin/busybox cat /sys/hypervisor/guest_type 2>/dev/null || echo none)
 sum=$(/bin/busybox sha256sum /payload)
+/bin/busybox dmesg -n 1
 echo
 echo "busybox: hypervisor $kind"
 echo "busybox: payload ${sum%% *}"
 echo "busybox: command line $(/bin/busybox cat /proc/cmdline)"
 echo "busybox: end"
+/bin/busybox dmesg -n 7
 /bin/busybox poweroff -f
 """
 

@@ -18,7 +18,9 @@ from tests import qemu
 pytestmark = [pytest.mark.boot, pytest.mark.real]
 
 DIR = stat.S_IFDIR | 0o755
+# Nothing that the kernel prints may land inside of the line: dmesg -n 1.
 INIT = b"""#!/bin/sh
+/bin/busybox dmesg -n 1
 /bin/busybox echo FILES: $(/bin/busybox ls /)
 /bin/busybox poweroff -f
 """

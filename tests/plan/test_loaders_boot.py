@@ -144,8 +144,10 @@ def test_pvh_by_qemu(samples: Path, module: Path) -> None:
 # ---- Linux ---------------------------------------------------------------------------------------------------
 
 DIR, RUN, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFLNK | 0o777
+# Nothing that the kernel prints may land inside of the line: dmesg -n 1.
 INIT = b"""#!/bin/sh
 /bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox dmesg -n 1
 /bin/busybox echo PAGE: $(/bin/busybox base64 -w 0 /sys/kernel/boot_params/data) :END
 /bin/busybox poweroff -f
 """
