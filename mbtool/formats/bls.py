@@ -12,7 +12,10 @@ KEYS = ("title", "linux", "initrd", "options", "efi", "uki", "version", "machine
 
 @record
 class BlsEntry:
-    """``initrd`` and ``options`` may come several times: options are joined by blanks."""
+    """``initrd`` and ``options`` may come several times: options are joined by blanks.
+
+    Paths have slashes, also where the file has EFI's backslashes, which systemd-boot takes (``convert_efi_path``).
+    """
 
     title: str = ""
     version: str = ""
@@ -34,6 +37,9 @@ def parse(text: str) -> BlsEntry:
     def last(key: str) -> str:
         return values.get(key, [""])[-1]
 
-    initrds = tuple(word for value in values.get("initrd", []) for word in value.split())
+    def path(key: str) -> str:
+        return last(key).replace("\\", "/")
+
+    initrds = tuple(word.replace("\\", "/") for value in values.get("initrd", []) for word in value.split())
     options = " ".join(values.get("options", []))
-    return BlsEntry(last("title"), last("version"), last("linux"), last("efi"), last("uki"), initrds, options)
+    return BlsEntry(last("title"), last("version"), path("linux"), path("efi"), path("uki"), initrds, options)

@@ -142,6 +142,12 @@ def test_fedoras_entries(tmp_path: Path) -> None:
     assert all(found == [] for found in checked(tmp_path).values())
 
 
+def test_efis_paths() -> None:
+    entry = bls.parse("linux \\EFI\\debian\\vmlinuz\ninitrd \\ucode.img \\initrd.img\noptions a=\\b\n")
+    assert (entry.linux, entry.initrd) == ("/EFI/debian/vmlinuz", ("/ucode.img", "/initrd.img"))
+    assert entry.options == "a=\\b"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
