@@ -79,7 +79,7 @@ def same_files(boot: BootSet) -> Iterator[Evidence]:
 
 @set_rule("XEN-CFG-KEY")
 def keys_known(boot: BootSet) -> Iterator[Evidence]:
-    """A key that the loader never looks for."""
+    """A key that the loader never looks for, or that it has found before."""
     for config, line in _used(boot):
         key = line.key.strip()
         if line.key not in KEYS:
@@ -95,6 +95,18 @@ def keys_known(boot: BootSet) -> Iterator[Evidence]:
                 remedy=f"write {near[0]}=, without blanks" if near else "",
                 severity=None if near else Severity.INFO,
             )
+    for config, section in _sections(boot):
+        for first, *more in config.parsed.keys(section).values() if section else ():
+            for line in more:
+                yield Evidence(
+                    "the section has this key twice: the first one counts",
+                    config.name,
+                    offset=line.offset,
+                    field=line.key,
+                    expected=first.value,
+                    found=line.value,
+                    remedy=f"write it all into the first {line.key}=",
+                )
 
 
 @set_rule("XEN-CFG-COMMENT")
@@ -130,10 +142,15 @@ def last_line(boot: BootSet) -> Iterator[Evidence]:
 
 
 def _used(boot: BootSet) -> Iterator[tuple[XenConfig, Line]]:
-    """The lines of [global] and of the section that is booted."""
-    if boot.xen_cfg is None:
-        return
-    config = boot.xen_cfg.parsed
-    for section in dict.fromkeys((xen_cfg.GLOBAL, boot.xen_cfg.section)):
-        for line in config.of(section):
-            yield boot.xen_cfg, line
+    """The lines that the loader takes, or would if it knew their keys."""
+    for config, section in _sections(boot):
+        for line, *_ in config.parsed.keys(section).values():
+            yield config, line
+
+
+def _sections(boot: BootSet) -> Iterator[tuple[XenConfig, str | None]]:
+    """[global] and the section that is booted; None, where nobody names one: the loader then looks everywhere."""
+    if boot.xen_cfg is not None:
+        booted = boot.xen_cfg.section
+        for section in dict.fromkeys((xen_cfg.GLOBAL, booted)) if booted else (None,):
+            yield boot.xen_cfg, section

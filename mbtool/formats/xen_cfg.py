@@ -53,34 +53,28 @@ class XenCfg:
         """In the order of the file."""
         return tuple(line.section for line in self.lines if line.section is not None)
 
-    def get(self, section: str | None, key: str) -> Line | None:
-        """The line that the loader takes for a key: the first in the section; None: in the whole file."""
+    def keys(self, section: str | None) -> dict[str, list[Line]]:
+        """The lines of each key in a section (None: in the whole file): the loader takes the first."""
+        found: dict[str, list[Line]] = {}
         inside = not section
         for line in self.lines:
             if line.text.startswith("["):
                 if section and inside:
-                    return None
+                    break
                 inside = inside or line.text.startswith(f"[{section}]")
-            elif inside and line.key == key:
-                return line
-        return None
+            elif inside and line.key:
+                found.setdefault(line.key, []).append(line)
+        return found
+
+    def get(self, section: str | None, key: str) -> Line | None:
+        """The line that the loader takes for a key."""
+        return self.keys(section).get(key, [None])[0]
 
     @property
     def default(self) -> str | None:
         """The section that is booted when nobody names one."""
         line = self.get(GLOBAL, "default")
         return line.value if line else None
-
-    def of(self, section: str | None) -> tuple[Line, ...]:
-        """The lines with a key in a section."""
-        found: list[Line] = []
-        current = None
-        for line in self.lines:
-            if line.section is not None:
-                current = line.section
-            elif line.key and current == section:
-                found.append(line)
-        return tuple(found)
 
 
 def parse(data: bytes) -> XenCfg:

@@ -43,7 +43,7 @@ def test_the_parser_sees_what_the_loader_sees() -> None:
     line = config.get("a", "k")
     assert line is not None
     assert (line.value, line.rest, line.offset) == ("1", "#x", 4)
-    assert [line.key for line in config.of("a")] == ["k", "v", "w"]
+    assert list(config.keys("a")) == ["k", "v", "w"]
     assert config.get("a", "last") is None
     assert config.get("c", "k") is None
     assert not config.ended
@@ -72,6 +72,8 @@ def test_a_good_one_is_clean_and_says_the_rest_of_the_set(esp: Path) -> None:
         ("XEN-CFG-NO-KERNEL", "kernel=vmlinuz ", "kernel = vmlinuz "),
         ("XEN-CFG-FILE", "kernel=vmlinuz", "kernel=vmlinux"),
         ("XEN-CFG-FILE", "ramdisk=initrd.img", "ramdisk=\\EFI\\initrd.img"),
+        ("XEN-CFG-FILE", "default=debian\n[debian]\n", "default =debian\n[first]\nkernel=gone\n[debian]\n"),
+        ("XEN-CFG-KEY", "kernel=vmlinuz", "options=dom0_max_vcpus=1\nkernel=vmlinuz"),
         ("XEN-CFG-KEY", "ramdisk=", "initrd="),
         ("XEN-CFG-KEY", "ramdisk=", "ramdsk="),
         ("XEN-CFG-COMMENT", "root=/dev/sda1", "root=/dev/sda#1"),
@@ -82,6 +84,12 @@ def test_each_break_has_its_rule(esp: Path, rule: str, old: str, new: str) -> No
     assert old in GOOD
     found = broken(esp, GOOD.replace(old, new))
     assert rule in found or (rule == "XEN-CFG-KEY" and not found)
+
+
+def test_without_a_section_the_first_key_anywhere_counts(esp: Path) -> None:
+    assert broken(esp, GOOD.replace("default=debian\n", "")) == set()
+    with open_set(xen_cfg=esp / "xen.cfg") as boot:
+        assert boot.cmdline == "console=hvc0 root=/dev/sda1"
 
 
 def test_names_as_a_fat_file_system_takes_them(esp: Path) -> None:
