@@ -49,7 +49,8 @@ class BootEntry:
     ``loader``: GRUB's command; ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``limine`` elsewhere.
     ``xen`` "" where the kernel starts by itself; then ``modules`` are a Multiboot kernel's. ``unpaired``:
     words that go with no kernel here. ``volume``: UUID or label of the file system that the
-    files are on, "" where the entry does not say.
+    files are on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and
+    ``cmdline``, and Xen does not look at.
     """
 
     title: str
@@ -64,6 +65,7 @@ class BootEntry:
     xen_cmdline: str = ""
     unpaired: tuple[Command, ...] = ()
     volume: str = ""
+    dropped: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -299,10 +301,19 @@ def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None
     if entry.protocol == "linux":
         return _with(base, kernel=head, cmdline=entry.cmdline, initrds=tuple(path for path, _ in modules))
     if entry.protocol in ("multiboot", "multiboot1", "multiboot2"):
-        return _multiboot(base, head, entry.cmdline, modules)
+        return _without_first_words(_multiboot(base, head, entry.cmdline, modules))
     if entry.protocol in ("efi", "efi_chainload"):
         return _with(base, kernel=head, cmdline=entry.cmdline, loader="chainloader")
     return None
+
+
+def _without_first_words(entry: BootEntry) -> BootEntry:
+    """Xen takes the first words for names of files, which Limine does not put there (setup.c, ``cmdline_cook``)."""
+    if not entry.xen:
+        return entry
+    first, _, xen_cmdline = entry.xen_cmdline.lstrip(" ").partition(" ")
+    second, _, cmdline = entry.cmdline.lstrip(" ").partition(" ")
+    return _with(entry, xen_cmdline=xen_cmdline, cmdline=cmdline, dropped=(first, second))
 
 
 def from_bls(entry: bls.BlsEntry, config: str, variables: Mapping[str, str]) -> BootEntry:

@@ -176,11 +176,9 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
                 expected="module2 behind multiboot2, module behind multiboot, initrd behind linux",
             ),
         )
-    if entry.loader == "limine" and entry.xen:
-        for where, text in ("Xen", entry.xen_cmdline), ("dom0's kernel", entry.cmdline):
-            first = text.split(" ")[0]
-            if first not in ("", PLACEHOLDER, entry.xen, entry.kernel):
-                yield "ENTRY-FIRST-WORD", _evidence(entry, f"the first word for {where} is dropped", found=first)
+    for name, where, first in zip((entry.xen, entry.kernel), ("Xen", "dom0's kernel"), entry.dropped, strict=False):
+        if first not in ("", PLACEHOLDER) and Path(first).name != Path(name).name:
+            yield "ENTRY-FIRST-WORD", _evidence(entry, f"the first word for {where} is dropped", found=first)
     if entry.xen and not entry.kernel:
         yield "ENTRY-NO-KERNEL", _evidence(entry, "Xen is started without a kernel for dom0")
     match = KERNEL_NAME.fullmatch(Path(entry.kernel).name)

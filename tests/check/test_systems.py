@@ -285,6 +285,10 @@ def test_other_loaders(root: Path, name: str, text: str, titles: list[str]) -> N
     if "placeholder" in text:
         path.write_text(text.replace("placeholder ", ""))
         assert "ENTRY-FIRST-WORD" in ids(checked(root)["Xen"])
+        path.write_text(text.replace("placeholder dom0_mem=256M", "dom0_mem=2M"))  # which Xen does not see
+        assert ids(checked(root)["Xen"]) == {"ENTRY-FIRST-WORD"}
+        path.write_text(text.replace("placeholder ", "xen.gz ", 1))
+        assert ids(checked(root)["Xen"]) == set()
 
 
 def test_a_kernel_of_many_entries_is_unpacked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
