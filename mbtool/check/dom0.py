@@ -14,6 +14,7 @@ from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import FormatError, InputError, MbtoolError, RefusedError
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.model import Severity
 from mbtool.plan import dom0_mem, xen_options
 from mbtool.plan.dom0_mem import Dom0Mem
@@ -23,6 +24,8 @@ from mbtool.record import record
 
 PAGE = 4096
 TOO_SMALL = "DOM0-MEM"
+GIVES_UP = "Could not construct domain 0"
+"""What Xen says at last, in the words of releases before 4.21."""
 NO_ROOM = "Not enough memory to relocate the dom0 kernel image"
 DAMAGED = "the compressed data is damaged"
 MEM_SYNTAX = 'parameter "dom0_mem" has invalid value'
@@ -54,7 +57,7 @@ REFUSALS = (
     Refusal(f"{DAMAGED}: Error -3 while decompressing data: incorrect length", "STREAM-DAMAGED", "length error"),
     Refusal(f"{DAMAGED}: Error -3", "STREAM-DAMAGED", ""),
     Refusal(f"{DAMAGED}: a block's checksum", "STREAM-DAMAGED", ""),  # Xen does not look at those of lzo
-    Refusal(DAMAGED, "STREAM-DAMAGED", "Could not construct domain 0"),
+    Refusal(DAMAGED, "STREAM-DAMAGED", GIVES_UP),
     Refusal("the compressed data is", "STREAM-DAMAGED", ""),
     Refusal("the last four bytes of the kernel's payload", "XEN-PAYLOAD-SIZE", ""),
     Refusal("the kernel's payload is cut short", "LINUX-PAYLOAD", ""),
@@ -120,7 +123,7 @@ def construction(boot: BootSet) -> Iterator[Evidence]:
     try:
         construct(boot, boot.kernel, max(1, nr_pages))
     except (RefusedError, FormatError) as error:
-        yield _evidence(error, boot.kernel, stated=stated)
+        yield _evidence(error, boot.kernel, boot.version, stated=stated)
     except MbtoolError:
         return  # nothing is known, nothing is said
 
@@ -205,14 +208,14 @@ def _initrd_len(boot: BootSet) -> int | None:
     return None if boot.initrd is None else boot.initrd.source.size
 
 
-def _evidence(error: MbtoolError, kernel: Image, *, stated: bool) -> Evidence:
+def _evidence(error: MbtoolError, kernel: Image, version: XenVersion, *, stated: bool) -> Evidence:
     if isinstance(error, NoPvhEntryError):
         row = Refusal("", "XEN-PVH-ENTRY")
     else:
         row = next((row for row in REFUSALS if error.problem.startswith(row.start)), Refusal("", "DOM0-REFUSED"))
     evidence = Evidence.of(error, kernel.path, id=row.rule)
     words = error.problem if isinstance(error, RefusedError) else ""
-    console = words if row.console is None else row.console
+    console = words if row.console is None else row.console.replace(GIVES_UP, version.unconstructed)
     if row.rule == TOO_SMALL and not stated:
         message = "dom0_mem names no amount; less memory than this will not do"
         evidence = replace(evidence, message=message, found="", severity=Severity.INFO)

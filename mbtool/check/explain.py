@@ -13,12 +13,15 @@ from functools import cache
 from importlib.resources import files
 
 from mbtool.check.catalogue import Words, catalogue
+from mbtool.check.loaders import loaders
 from mbtool.record import record
 
 LEAST = 6
 """Characters of a message that must be there for a part of it to count."""
 NEAR = 0.75
 """How alike two texts are when one is taken for the other misspelt."""
+REFUSES = "LOADER-REFUSES"
+"""The rule that a file breaks which its loader does not take."""
 LISTS = ("causes", "verify", "rules", "sources")
 PREFIX = re.compile(
     r"^\s*(\(XEN\)|\(d\d+\))?\s*(\[[^\]]*\]\s*)?(error:|panic on cpu \d+:|kernel panic - not syncing:)?\s*", re.I
@@ -69,6 +72,32 @@ def messages() -> tuple[Message, ...]:
     return tuple(found)
 
 
+@cache
+def known() -> tuple[Message, ...]:
+    """Those, and what else the loaders of ``can-boot`` print of files that they do not take."""
+    said: dict[tuple[str, str, str], list[str]] = {}
+    rows = {(loader.name, loader.mode): loader for loader in loaders()}
+    for loader in loaders():
+        for reason, text in loader.says:
+            if not any(message.pattern.search(_bare(text)) for message in messages()):
+                said.setdefault((loader.name, loader.mode, text.strip()), []).append(reason.replace("*", "…"))
+    return (
+        *messages(),
+        *(
+            Message(
+                by=rows[name, mode].title,
+                text=text,
+                meaning="The loader does not take the file.",
+                causes=tuple(dict.fromkeys(reasons)),
+                verify=(f"mbtool can-boot FILE --loader {name}:{mode}",),
+                rules=(REFUSES,),
+                sources=rows[name, mode].sources,
+            )
+            for (name, mode, text), reasons in said.items()
+        ),
+    )
+
+
 def explain(question: str) -> Answer:
     """What there is about a rule's id, a line from a console, or a part of either."""
     id_ = question.strip().upper()
@@ -78,9 +107,9 @@ def explain(question: str) -> Answer:
     line = _bare(question)
     if len(line) < LEAST:
         return Answer(near=tuple(rule for rule in catalogue() if id_ and id_ in rule)[:20])
-    exact = [message for message in messages() if message.pattern.search(line)]
+    exact = [message for message in known() if message.pattern.search(line)]
     exact.sort(key=lambda message: -len(message.text))
-    part = [message for message in messages() if message not in exact and line in _bare(message.text)]
+    part = [message for message in known() if message not in exact and line in _bare(message.text)]
     printed = [words for words in catalogue().values() if words.console and _bare(words.console) in line]
     if exact or part or printed:
         found = (*exact, *part)
@@ -92,7 +121,7 @@ def explain(question: str) -> Answer:
 def _near(line: str) -> tuple[str, ...]:
     """Texts that are alike, the most alike first."""
     scored = []
-    for message in messages():
+    for message in known():
         score = SequenceMatcher(None, line, _bare(message.text)).ratio()
         if score >= NEAR:
             scored.append((-score, message.text))

@@ -17,8 +17,10 @@ def explain(
 ) -> None:
     """Explain a rule of mbtool check, or a message on a console.
 
-    Messages are those of GRUB, Xen, QEMU, kexec and Linux: what they mean, what mostly causes them, how to verify
-    that, what to do. Without an argument all are listed. Exit status: 0 found, 1 nothing is known about it.
+    Messages are those of GRUB, Xen, QEMU, kexec, Linux and other loaders: what they mean, what mostly causes them,
+    how to verify that, what to do. Without an argument all are listed.
+
+    Exit status: 0 found, 1 nothing is known about it.
 
     \b
     Examples:

@@ -9,7 +9,10 @@ import jsonschema
 import pytest
 
 from mbtool.check.catalogue import catalogue
+from mbtool.check.dom0 import REFUSALS
 from mbtool.check.explain import Message, explain, messages
+from mbtool.check.loaders import loaders
+from mbtool.formats import xen_versions
 from tests.cli.run import mbtool
 
 SCHEMA = json.loads((files("mbtool") / "schemas" / "explain.schema.json").read_text())
@@ -51,6 +54,15 @@ SAID = [
     ('(XEN) parameter "dom0_mem" has invalid value "6M4", rc=-22!', 'parameter "*" has invalid value "*", rc=*'),
     ("Could not construct domain 0", "Could not construct domain 0"),
     ("(XEN) Hardware Dom0 halted: halting machine", "Hardware Dom0 halted: halting machine"),
+    # Xen 4.20 to 4.22
+    ("(XEN) Could not construct d0", "Could not construct d0"),
+    ("(XEN) Failed to load kernel: -1", "Failed to load kernel: *"),
+    ("(XEN) FATAL TRAP: vector = 13 (general protection fault)", "FATAL TRAP: vector = *"),
+    (
+        "EFI stub: ERROR: Failed to decompress kernel",
+        "Failed to decompress kernel",
+    ),
+    ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00", "Attempted to kill init!*"),
     # QEMU 7.2
     ("qemu: linux kernel too old to load a ram disk", "qemu: linux kernel too old to load a ram disk"),
     ("linux kernel too old", "qemu: linux kernel too old to load a ram disk"),
@@ -115,6 +127,16 @@ def test_what_a_rule_prints_is_found_by_its_text() -> None:
         if words.console and words.severity is not None:
             answer = explain(words.console)
             assert answer.messages or answer.rules, words.console
+
+
+def test_what_check_foretells_is_explained() -> None:
+
+    says = {words for loader in loaders() for _, words in loader.says}
+    says |= {refusal.console for refusal in REFUSALS if refusal.console}
+    says |= {refusal.start for refusal in REFUSALS if refusal.console is None}
+    says |= {xen_versions.parse(f"4.{minor}").unconstructed for minor in range(14, 23)}
+    unknown = {text for text in says if text and not (explain(text).messages or explain(text).rules)}
+    assert unknown == set()
 
 
 def test_nothing_is_known() -> None:
