@@ -74,7 +74,7 @@ def messages() -> tuple[Message, ...]:
 
 @cache
 def known() -> tuple[Message, ...]:
-    """Those, and what else the loaders of ``can-boot`` print of files that they do not take."""
+    """The messages, and what else the loaders of ``can-boot`` print of files that they do not take."""
     said: dict[tuple[str, str, str], list[str]] = {}
     rows = {(loader.name, loader.mode): loader for loader in loaders()}
     for loader in loaders():
