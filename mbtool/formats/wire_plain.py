@@ -97,7 +97,7 @@ class Struct:
             for name, array in self._arrays.items():
                 stored[name] = array.pack(*stored[name])
             for name, value in stored.items():
-                if isinstance(value, bytes) and len(value) != self.offsets[name][1]:
+                if isinstance(value, (bytes, bytearray)) and len(value) != self.offsets[name][1]:
                     return None  # struct would pad it, or cut it
             return self._packer.pack(*stored.values())
         return None

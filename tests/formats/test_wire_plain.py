@@ -47,7 +47,7 @@ def test_as_construct_reads_and_builds(layout: Layout[Any]):
     }
     assert layout.struct.build(values) == construct.build(values)
     for name in values:
-        for odd in (-1, 1 << 64, b"", b"x" * 99, None, "a", 1.5, True, (), (1, 2), [3] * 99):
+        for odd in (-1, 1 << 64, b"", b"x" * 99, bytearray(b"x" * 99), None, "a", 1.5, True, (), (1, 2), [3] * 99):
             built = layout.struct.build(values | {name: odd})
             assert built is None or built == construct.build(values | {name: odd})
 
