@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
+from mbtool.check.linux import efi_on_bios
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError, UnknownFormatError
 
 NO_IMAGE = "no image of any kind"
+KERNEL_IMAGE = "KERNEL-IMAGE"
+KERNELS = "a bzImage (HdrS at 0x202), a Multiboot or PVH kernel for x86, or an EFI program for x86-64"
 
 
 def started(boot: BootSet) -> Image | None:
@@ -41,3 +44,38 @@ def loader(boot: BootSet) -> Iterator[Evidence]:
             0,
             console=printed[0] if printed else "",
         )
+
+
+@set_rule(KERNEL_IMAGE)
+def kernel(boot: BootSet) -> Iterator[Evidence]:
+    """What was given as the kernel is something that no known loader starts on this firmware.
+
+    Xen, or a loader that is asked for, has rules of its own.
+    """
+    image = boot.kernel
+    if image is None or boot.on_xen or boot.loaders or any(efi_on_bios(boot)):
+        return
+    from mbtool.check import loaders
+    from mbtool.check.capabilities import why_not
+
+    rows = [
+        row
+        for row in loaders.newest(loaders.loaders())
+        if not (row.on and boot.firmware) or row.on == boot.firmware
+    ]
+    try:
+        if not all(why_not(image, row) for row in rows):
+            return
+        kind = image.content.kind
+    except MbtoolError:
+        return  # UNREADABLE says so
+    usual = next(row for row in rows if (row.name, row.mode) == ("grub", "linux"))
+    yield Evidence(
+        "no loader starts this file",
+        image.path,
+        image.root.kind,
+        0,
+        expected=KERNELS,
+        found=kind,
+        console=usual.words_for(why_not(image, usual)),
+    )

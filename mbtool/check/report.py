@@ -12,7 +12,7 @@ from typing import Any
 from mbtool.check.boot_set import BootSet
 from mbtool.check.catalogue import Words, catalogue
 from mbtool.check.image import Image
-from mbtool.check.loading import started
+from mbtool.check.loading import KERNEL_IMAGE, started
 from mbtool.check.revocation import revoked
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.check.trees import TreeFile
@@ -83,7 +83,8 @@ def check_asked(image: Image, asked: Mapping[str, Any]) -> list[Problem]:
     else:
         level = asked.get("sbat_level")
         return _ordered([*found, *_applied("SBAT-REVOKED", revoked(image, level) if level else ())])
-    return _weighed(boot, found)
+    # Nobody said that the file is a kernel.
+    return [each for each in _weighed(boot, found) if each.id != KERNEL_IMAGE]
 
 
 def check_set(boot: BootSet) -> list[Problem]:

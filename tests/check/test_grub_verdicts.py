@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from mbtool.check.boot_set import BootSet
+from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.capabilities import why_not
 from mbtool.check.image import Image
 from mbtool.check.loaders import choose, loaders
-from mbtool.check.report import check_image, check_set
+from mbtool.check.report import check_asked, check_image, check_set
 from mbtool.errors import UnknownFormatError
 from mbtool.source import BytesSource
 from tests import grub
 from tests.check.elf_edit import ehdr, phdr
-from tests.check.sets import XEN, vmlinuz
+from tests.check.sets import XEN, initrd, vmlinux, vmlinuz
 from tests.conftest import ROOT
 from tests.formats.linux_images import kernel as bzimage
 from tests.formats.test_initrd import zstd
@@ -81,6 +81,7 @@ CUT = "premature end of file|attempt to seek outside of the file"
 """One or the other, and nothing in the file says which."""
 PAST = 0x100000
 AT1, AT2 = MB1.index(MAGIC1), MB2.index(MAGIC2)
+MODULE = ehdr(ehdr(vmlinux(), "e_type", 1), "e_phnum", 0).ljust(0x264, b"\0")
 XEN_ELF = gzip.decompress((XEN / "xen-4.18.0.gz").read_bytes())
 
 SH_SIZE, NO_TABLE = (
@@ -176,6 +177,10 @@ CASES: dict[str, tuple[str, bytes, str] | tuple[str, bytes, str, str]] = {
     "linux-low": ("linux", bzimage(payload=bytes(4096), loadflags=0), "zImage doesn't support 32-bit boot"),
     "linux-flag": ("linux", bzimage(payload=bytes(4096), boot_flag=0), "invalid magic number"),
     "linux-cut": ("linux", vmlinuz()[:1000], CUT),
+    "linux-initrd": ("linux", initrd(), "invalid magic number"),
+    "linux-ppc64": ("linux", ehdr(ehdr(MB1, "e_machine", 21), "ei_class", 2), "invalid magic number"),
+    "linux-short": ("linux", MODULE, "premature end of file"),
+    "linux-long-enough": ("linux", MODULE + bytes(4), "invalid magic number"),
 }
 
 
@@ -204,7 +209,7 @@ def test_grub_says_the_same(said: dict[str, str], tool: Callable[[str], str], na
     command, data, *messages = CASES[name]
     message = messages[0 if version < "2.12" else -1]
     assert ("[loaded]" in said[name]) == (not message), said[name]
-    assert any(text in said[name] for text in message.split("|"))
+    assert any(text in said[name] for text in message.split("|")), said[name]
     image = Image(name, BytesSource(data, name))
     (row,) = choose(loaders(), f"grub-{version}:{command}:bios")
     try:
@@ -217,6 +222,19 @@ def test_grub_says_the_same(said: dict[str, str], tool: Callable[[str], str], na
     predicted = next((problem.console for problem in found if problem.id == "LOADER-REFUSES"), "")
     assert bool(predicted) == (message not in ("", CUT))
     assert predicted in said[name]
+    for nothing in (each for each in check_set(BootSet(kernel=image)) if each.id == "KERNEL-IMAGE"):
+        assert message
+        assert command != "linux" or nothing.console in said[name]
+
+
+@pytest.mark.parametrize("name", ["linux-initrd", "linux-ppc64", "linux-short", "linux-long-enough"])
+@pytest.mark.parametrize("firmware", [None, *Firmware])
+def test_no_kernel_at_all(name: str, firmware: Firmware | None) -> None:
+    """What GRUB, above, and everybody else refuses, given as a kernel without a word about who loads it."""
+    image = Image(name, BytesSource(CASES[name][1], name))
+    (told,) = [each for each in check_set(BootSet(kernel=image, firmware=firmware)) if each.id == "KERNEL-IMAGE"]
+    assert (told.severity, told.console) == ("error", CASES[name][2])
+    assert "KERNEL-IMAGE" not in {each.id for each in check_asked(image, {"firmware": firmware})}
 
 
 def test_a_header_that_ends_behind_the_limit() -> None:

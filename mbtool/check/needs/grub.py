@@ -1,6 +1,7 @@
-"""What GRUB's Multiboot loaders ask beyond the specification.
+"""What GRUB's loaders ask beyond the specification.
 
-GRUB: grub-core/loader/multiboot_elfxx.c, multiboot_mbi2.c, i386/multiboot_mbi.c, efi/linux.c, kern/elfXX.c.
+GRUB: grub-core/loader/multiboot_elfxx.c, multiboot_mbi2.c, i386/multiboot_mbi.c, i386/linux.c, efi/linux.c,
+kern/elfXX.c.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 EFI_I386_ENTRY = 8
 ET_EXEC, ET_DYN = 2, 3
+LINUX_HEADER = 0x268
+"""Bytes of GRUB's struct linux_i386_kernel_header, which ends with handover_offset."""
 LORESERVE = 0xFF00
 PE32_PLUS = 0x20B
 COUNTS = (
@@ -136,6 +139,13 @@ def _past(what: str, offset: int, size: int) -> str:
     """GRUB's words for reading what is not in the file."""
     words = "attempt to seek outside of the file" if offset > size else "premature end of file"
     return f"{words}: {what} at {offset:#x} of {size:#x} bytes"
+
+
+@predicate("grub-linux-header")
+def grub_linux_header(seen: Seen) -> str:
+    """The linux command reads a whole setup header before it looks at any of it."""
+    short = seen.source is not None and seen.source.size < LINUX_HEADER
+    return f"premature end of file: less than the {LINUX_HEADER} bytes of a setup header" if short else ""
 
 
 @predicate("grub-linux-on-uefi")
