@@ -380,7 +380,7 @@ def open_file(path: str | os.PathLike[str]) -> FileSource:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"cannot open: {error.strerror}", source=name) from error
+        raise InputError(f"cannot open: {error.strerror}", source=name or "''") from error
     status = os.fstat(fd)
     mode = status.st_mode
     written_when_read = stat.S_ISREG(mode) and not status.st_size  # or empty: files in /proc do not tell
@@ -388,6 +388,8 @@ def open_file(path: str | os.PathLike[str]) -> FileSource:
         return FileSource(fd, name)
     try:
         if stat.S_ISFIFO(mode) or written_when_read:
+            if stat.S_ISFIFO(mode):
+                _await_writer(fd)
             os.set_blocking(fd, True)
             return _spool(fd, name)
         what = "a directory" if stat.S_ISDIR(mode) else "not a file"
@@ -420,6 +422,15 @@ def _spool(fd: int, name: str) -> FileSource:
         except OSError as error:
             raise InputError(f"cannot read: {error.strerror}", source=name) from error
         return FileSource(os.dup(spool.fileno()), name)
+
+
+def _await_writer(fd: int) -> None:
+    """Wait until somebody has opened the other end of a named pipe: before that, its end seems to be reached."""
+    import select
+
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    poller.poll()
 
 
 def read_file(path: str | os.PathLike[str], limit: int) -> bytes:

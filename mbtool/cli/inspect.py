@@ -52,7 +52,7 @@ def inspect(
         for name in files:
             inside = False
             paths = [name]
-            if name != "-" and Path(name).is_dir():
+            if name not in ("-", "") and Path(name).is_dir():
                 inside = True
                 if recursive:
                     paths = sorted(str(path) for path in Path(name).rglob("*") if path.is_file())

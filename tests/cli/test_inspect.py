@@ -125,6 +125,25 @@ def test_an_interrupt_is_told(tmp_path: Path):
     assert (process.returncode, errors) == (130, b"mbtool: interrupted\n")
 
 
+def test_a_named_pipe_whose_writer_comes_later(tmp_path: Path, samples: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "mbtool", "inspect", "--json", str(pipe)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        time.sleep(1)
+        assert process.poll() is None
+        pipe.write_bytes((samples / "multiboot1" / "multiboot1.elf").read_bytes())
+        output, _ = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(output)["images"][0]["root"]["kind"]) == (0, "elf")
+
+
+def test_an_empty_name():
+    done = subprocess.run(
+        [sys.executable, "-m", "mbtool", "inspect", ""], stderr=subprocess.PIPE, cwd=ROOT, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (2, b"mbtool: '': cannot open: No such file or directory\n")
+
+
 def test_the_interpreter_does_not_end_under_a_decoder():
     """It would take from the thread what that uses: one interrupt in 25 was a segmentation fault."""
     code = (
