@@ -46,11 +46,11 @@ DEVICE = re.compile(r"\([^)]*\)")
 class BootEntry:
     """Paths are as the configuration writes them. ``place``: where it stands in it, for people.
 
-    ``loader``: GRUB's command; ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``limine`` elsewhere.
+    ``loader``: GRUB's command; ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``limine:`` and protocol elsewhere.
     ``xen`` "" where the kernel starts by itself; then ``modules`` are a Multiboot kernel's. ``unpaired``:
     words that go with no kernel here. ``volume``: UUID or label of the file system that the
     files are on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and
-    ``cmdline``, and Xen does not look at.
+    ``cmdline``, and Xen does not look at. ``packed``: the loader is not told to unpack what it starts.
     """
 
     title: str
@@ -66,6 +66,7 @@ class BootEntry:
     unpaired: tuple[Command, ...] = ()
     volume: str = ""
     dropped: tuple[str, ...] = ()
+    packed: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -297,12 +298,20 @@ def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None
     """What an entry of Limine loads, None when it is not known here."""
     head, volume = limine_conf.location(entry.path)
     modules = [(limine_conf.location(path)[0], words) for path, words in entry.modules]
-    base = BootEntry(entry.title, config, f"line {entry.line}", "limine", volume=volume)
-    if entry.protocol == "linux":
+    protocol = "multiboot1" if entry.protocol == "multiboot" else entry.protocol
+    base = BootEntry(
+        entry.title,
+        config,
+        f"line {entry.line}",
+        f"limine:{protocol}",
+        volume=volume,
+        packed=not limine_conf.unpacked(entry.path),
+    )
+    if protocol == "linux":
         return _with(base, kernel=head, cmdline=entry.cmdline, initrds=tuple(path for path, _ in modules))
-    if entry.protocol in ("multiboot", "multiboot1", "multiboot2"):
+    if protocol in ("multiboot1", "multiboot2"):
         return _without_first_words(_multiboot(base, head, entry.cmdline, modules))
-    if entry.protocol in ("efi", "efi_chainload"):
+    if protocol in ("efi", "efi_chainload"):
         return _with(base, kernel=head, cmdline=entry.cmdline, loader="chainloader")
     return None
 

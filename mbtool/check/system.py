@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ LOADERS = {
     "bls": ("grub:linux", "systemd-boot:linux"),
     "syslinux": ("syslinux:linux",),
     syslinux_cfg.MBOOT: ("syslinux:mboot",),
+    **{name: (name,) for name in ("limine:linux", "limine:multiboot1", "limine:multiboot2")},
 }
 """What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""
 DISKS = ("disk", "fat", "iso", "ext", "qcow2", "vmdk", "vhd")
@@ -152,6 +154,7 @@ def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str,
 def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
     """The rows of an entry's loader, on the firmware that is asked for; none for a loader that has no row."""
     rows = [row for name in LOADERS.get(entry.loader, ()) for row in loaders.choose(loaders.loaders(), name)]
+    rows = [replace(row, unpacks=()) for row in rows] if entry.packed else rows
     return tuple(row for row in rows if firmware is None or row.on in ("", firmware))
 
 

@@ -18,7 +18,7 @@ PATHS = ("path", "kernel_path", "image_path")
 """Names of the option that says what is loaded; versions before 9 know only the longer ones."""
 CMDLINES = ("cmdline", "kernel_cmdline")
 STRINGS = ("module_string", "module_cmdline")
-LOCATION = re.compile(r"(?P<resource>[a-z]+)\((?P<argument>[^)]*)\):(?P<path>/?[^#]*)(?:#[0-9a-fA-F]*)?")
+LOCATION = re.compile(r"\$?(?P<resource>[a-z]+)\((?P<argument>[^)]*)\):(?P<path>/?[^#]*)(?:#[0-9a-fA-F]*)?")
 
 
 @record
@@ -40,6 +40,11 @@ def location(path: str) -> tuple[str, str]:
         return path, ""
     volume = f"{match['resource']}({match['argument']})" if match["argument"] else ""
     return match["path"], volume
+
+
+def unpacked(path: str) -> bool:
+    """Whether Limine, from 12.0 on, is told to unpack the file."""
+    return path.lstrip().startswith("$")
 
 
 @dataclass

@@ -248,7 +248,7 @@ path: boot():/vmlinuz-{RELEASE}
 module_path: boot():/initrd.img-{RELEASE}
 /Xen
 protocol: multiboot2
-path: boot():/xen.gz
+path: $boot():/xen.gz
 cmdline: placeholder dom0_mem=256M
 module_path: boot():/vmlinuz-{RELEASE}
 module_string: placeholder ro
@@ -288,6 +288,10 @@ def test_other_loaders(root: Path, name: str, text: str, titles: list[str]) -> N
         path.write_text(text.replace("placeholder dom0_mem=256M", "dom0_mem=2M"))  # which Xen does not see
         assert ids(checked(root)["Xen"]) == {"ENTRY-FIRST-WORD"}
         path.write_text(text.replace("placeholder ", "xen.gz ", 1))
+        assert ids(checked(root)["Xen"]) == set()
+        path.write_text(text.replace("$boot", "boot"))  # Limine hands on what is packed as it is
+        assert ids(checked(root)["Xen"]) == {"LOADER-REFUSES"}
+        path.write_text(text.replace("multiboot2", "multiboot"))
         assert ids(checked(root)["Xen"]) == set()
 
 
