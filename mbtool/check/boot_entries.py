@@ -20,6 +20,8 @@ from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
 from mbtool.errors import InputError
 from mbtool.formats import bls, grub_cfg, limine_conf, syslinux_cfg
 from mbtool.formats.grub_cfg import Command, GrubEntry
+from mbtool.formats.xen_versions import NEWEST
+from mbtool.plan import xen_modules
 from mbtool.record import record
 
 MAX_CONFIG = 1 << 20
@@ -47,9 +49,10 @@ class BootEntry:
     """Paths are as the configuration writes them. ``place``: where it stands in it, for people.
 
     ``loader``: GRUB's command; ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``limine:`` and protocol elsewhere.
-    ``xen`` "" where the kernel starts by itself; then ``modules`` are a Multiboot kernel's. ``unpaired``:
-    words that go with no kernel here. ``volume``: UUID or label of the file system that the
-    files are on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and
+    ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel is handed, Xen behind
+    dom0's kernel; ``initrds`` are those of them that look as if they were meant for dom0. ``unpaired``: words that
+    go with no kernel here. ``volume``: UUID or label of the file system that the files are on, "" where the entry
+    does not say. ``dropped``: what stood in front of ``xen_cmdline`` and
     ``cmdline``, and Xen does not look at. ``packed``: the loader is not told to unpack what it starts.
     """
 
@@ -71,7 +74,8 @@ class BootEntry:
     @property
     def files(self) -> tuple[str, ...]:
         """All files that are named."""
-        return tuple(path for path in (self.xen, self.kernel, *self.initrds, *self.modules) if path)
+        named = (self.xen, self.kernel, *(self.modules or self.initrds))
+        return tuple(path for path in named if path)
 
 
 class System:
@@ -262,15 +266,16 @@ def _multiboot(base: BootEntry, head: str, text: str, modules: Sequence[tuple[st
     if "xen" not in head.rpartition("/")[2]:
         return _with(base, kernel=head, cmdline=text, modules=tuple(path for path, _ in modules))
     kernel, rest = (modules[0], [path for path, _ in modules[1:]]) if modules else (("", ""), [])
-    policies = [path for path in rest if path.rpartition("/")[2].startswith(XSM_POLICY)]
+    microcode = xen_modules.claimed(xen_modules.ucode(text.encode(), NEWEST), len(rest))
+    others = [path for number, path in enumerate(rest, 1) if number != microcode]
     return _with(
         base,
         xen=head,
         xen_cmdline=text,
         kernel=kernel[0],
         cmdline=kernel[1],
-        initrds=tuple(path for path in rest if path not in policies),
-        modules=tuple(policies),
+        initrds=tuple(path for path in others if not path.rpartition("/")[2].startswith(XSM_POLICY)),
+        modules=tuple(rest),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,13 @@ from mbtool.errors import MbtoolError
 from mbtool.formats import xen_versions
 from mbtool.formats.sbat_level import SbatLevel
 from mbtool.formats.xen_versions import XenVersion
-from mbtool.plan import cmdline, xen_options
+from mbtool.plan import cmdline, xen_modules, xen_options
+from mbtool.plan.xen_modules import XSM_MAGIC, Roles, Ucode
 from mbtool.plan.xen_options import Mode
 from mbtool.source import Limits, open_file
+
+SCANS_BY_DEFAULT = ("CONFIG_UCODE_SCAN_DEFAULT=y", "CONFIG_MICROCODE_SCAN_DEFAULT=y")
+"""What Xen 4.21, and 4.22, calls that it looks for microcode without being told."""
 
 
 class Firmware(StrEnum):
@@ -36,7 +40,8 @@ class BootSet:
 
     ``xen_cfg``: the configuration of Xen's EFI loader. ``require``: names of kernel modules that
     the initrd must hold. ``secure_boot``: the firmware verifies what it starts. ``sbat_level``: what shim
-    still starts then.
+    still starts then. ``modules``: what Xen is handed behind dom0's kernel, in order and dom0's initrd among it;
+    empty where only that one is known.
     """
 
     xen: Image | None = None
@@ -53,12 +58,16 @@ class BootSet:
     """One of them starts the set; none are asked for when empty."""
     secure_boot: bool = False
     sbat_level: SbatLevel | None = None
+    modules: tuple[Image, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     @property
     def images(self) -> Iterator[Image]:
-        """The images that are there."""
-        return (image for image in (self.xen, self.kernel, self.initrd) if image is not None)
+        """The images that are there, of Xen's modules those that it looks into."""
+        read = {self.roles.microcode, *self.roles.scanned} - {0}
+        looked_into = (self.modules[number - 1] for number in sorted(read))
+        found = (self.xen, self.kernel, self.initrd, *looked_into)
+        return iter(dict.fromkeys(image for image in found if image is not None))
 
     @property
     def on_xen(self) -> bool:
@@ -85,6 +94,34 @@ class BootSet:
         if self.asked_mode is not None:
             return self.asked_mode
         return xen_options.dom0_mode(self.options) or Mode.PV
+
+    @cached_property
+    def xen_settings(self) -> tuple[str, ...] | None:
+        """Xen's own configuration (``CONFIG_PV=y``), None when the image does not tell it or there is none."""
+        try:
+            node = self.xen.find("xen-config") if self.xen is not None else None
+        except MbtoolError:
+            return None  # said of the file itself
+        settings = node.get("settings") if node else None
+        return tuple(map(str, settings)) if isinstance(settings, tuple) else None
+
+    @cached_property
+    def ucode(self) -> Ucode:
+        """Where Xen looks for microcode: as it is told, else as it was built."""
+        scan = any(setting in SCANS_BY_DEFAULT for setting in self.xen_settings or ())
+        return xen_modules.ucode(self.options, self.version, scan=scan)
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What Xen takes its modules for; nothing is known when they are not."""
+        flask = self.xen_settings is None or "CONFIG_XSM_FLASK=y" in self.xen_settings
+        policies = [flask and is_policy(image) for image in self.modules]
+        return xen_modules.roles(policies, self.ucode, self.version)
+
+    def handed(self) -> BootSet:
+        """The set with the initrd that dom0 gets of the modules."""
+        number = next(iter(self.roles.candidates), 0)
+        return replace(self, initrd=self.modules[number - 1] if number else None)
 
     @cached_property
     def version(self) -> XenVersion:
@@ -116,6 +153,14 @@ class BootSet:
             text = str(node.get("version") or "") if node else ""
         release = text.split(" ")[0]
         return release if release[:1].isdigit() else ""
+
+
+def is_policy(image: Image) -> bool:
+    """Whether a file is a security policy for Xen."""
+    try:
+        return image.source.read(0, len(XSM_MAGIC)) == XSM_MAGIC
+    except MbtoolError:
+        return False  # said of the file itself
 
 
 @contextmanager

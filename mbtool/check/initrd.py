@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import takewhile
 
-from mbtool.check.boot_set import BootSet
+from mbtool.check.boot_set import BootSet, is_policy
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
-from mbtool.model import Severity
+from mbtool.model import Node, Severity
 from mbtool.plan import xen_options
 
 MODULE_ENDS = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
@@ -42,17 +44,20 @@ def form(boot: BootSet) -> Iterator[Evidence]:
 
 @set_rule("INITRD-NO-INIT")
 def without_init(boot: BootSet) -> Iterator[Evidence]:
-    """The initrd of a kernel is one archive, and has no init in it; of several the format says so itself."""
+    """The initrd is one archive, or microcode alone, and has no init; of others the format says so itself."""
     initrd = boot.initrd
     try:
-        if initrd is None or initrd.content.kind != "cpio" or initrd.content.get("init"):
+        if initrd is None or initrd.content.get("init"):
             return
+        if initrd.content.kind != "cpio" and not only_microcode(initrd):
+            return
+        kind = initrd.content.kind
     except MbtoolError:
         return
     yield Evidence(
         "holds no init program: Linux mounts a root file system itself",
         initrd.path,
-        "cpio",
+        kind,
         expected="/init",
         severity=Severity.WARNING,
     )
@@ -82,27 +87,134 @@ def modules(boot: BootSet) -> Iterator[Evidence]:
         )
 
 
+@set_rule("XEN-INITRD")
+def picked(boot: BootSet) -> Iterator[Evidence]:
+    """Xen hands dom0 the first module that nobody claimed, whatever is in it, and has little use for the others."""
+    initrd, number, *spare = boot.initrd, *(boot.roles.candidates or (0,))
+    console = f"Multiple initrd candidates, picking module #{number}" if spare else ""
+    meant = next((image for image in boot.modules if image is not initrd and has_init(image)), None)
+    if meant is not None and (initrd is None or not has_init(initrd)):
+        yield Evidence(
+            f"dom0 does not get it, but {initrd.path}, which has no init" if initrd else "dom0 gets no initrd",
+            meant.path,
+            expected="dom0's initrd as the first module behind its kernel that ucode= does not name",
+            found=f"module #{boot.modules.index(meant) + 1}",
+            console=console,
+        )
+    else:
+        for other in spare:
+            yield replace(_spare(boot, other), console=console)
+
+
+def _spare(boot: BootSet, number: int) -> Evidence:
+    """A module that could be dom0's initrd and is not."""
+    image = boot.modules[number - 1]
+    if is_policy(image):
+        return _warned(image, f"module #{number} is a security policy, for which this Xen was not built")
+    if not only_microcode(image):
+        return _warned(image, f"module #{number} is nothing that Xen uses")
+    if image.root.kind == "microcode":
+        what, remedy = "which Xen takes by its number only", f"add ucode={number} to Xen's options"
+    elif not early_microcode(image):
+        what, remedy = "in a compressed archive, which Xen does not unpack", "leave the archive uncompressed"
+    elif number in boot.roles.scanned:
+        what, remedy = "which Xen finds all the same", "none is needed"
+    else:
+        what, remedy = "which Xen does not look for", "add ucode=scan to Xen's options"
+    return Evidence(f"module #{number} is microcode, {what}", image.path, remedy=remedy, severity=Severity.INFO)
+
+
+def _warned(image: Image, message: str) -> Evidence:
+    return Evidence(message, image.path, severity=Severity.WARNING)
+
+
+def has_init(image: Image) -> bool:
+    """Whether Linux finds an init program in an initrd; False for what is none."""
+    try:
+        return bool(image.content.get("init"))
+    except MbtoolError:
+        return False
+
+
+def only_microcode(image: Image) -> bool:
+    """Whether there is microcode in a file, and nothing that makes it an initrd."""
+    try:
+        nodes = {node.kind for node in image.root.walk()}
+    except MbtoolError:
+        return False
+    return "microcode" in nodes and "kernel-modules" not in nodes and not has_init(image)
+
+
 @set_rule("INITRD-MICROCODE")
 def microcode(boot: BootSet) -> Iterator[Evidence]:
-    """Xen is told to look for microcode in the initrd, and there is none where it looks."""
-    wanted = [value for value in xen_options.custom(boot.options, b"ucode") if b"scan" in value.split(b",")]
-    initrd = boot.initrd
-    if not boot.on_xen or not wanted or initrd is None:
+    """Xen is told where to look for microcode, and there is none."""
+    told = any(xen_options.custom(boot.options, b"ucode"))
+    named = boot.xen_cfg is not None and boot.xen_cfg.line("ucode") is not None
+    if not boot.on_xen or not told or named:
         return
+    if boot.modules and boot.ucode.number:
+        yield from _numbered(boot)
+    images = [boot.modules[number - 1] for number in boot.roles.scanned]
+    if not boot.modules and boot.initrd is not None:
+        images = [boot.initrd]
     try:
-        root = initrd.root
+        if not boot.ucode.scan or not images or any(map(early_microcode, images)):
+            return
+        root = images[0].root
+    except MbtoolError:
+        return  # UNREADABLE says so
+    yield Evidence(
+        "ucode=scan, but the initrd does not begin with an archive that holds microcode"
+        if len(images) == 1
+        else f"ucode=scan, but none of {len(images)} modules begins with an archive that holds microcode",
+        images[0].path,
+        root.kind,
+        0,
+        expected="an uncompressed cpio archive with kernel/x86/microcode/… first",
+        found=next(segments(root)).kind,
+    )
+
+
+def _numbered(boot: BootSet) -> Iterator[Evidence]:
+    """ucode=N: there is such a module, and it is what this release takes."""
+    option, number = f"ucode={boot.ucode.number}", boot.roles.microcode
+    if not number:
+        count = len(boot.modules)
+        yield Evidence(
+            f"{option} names no module: dom0's kernel has {count} behind it",
+            boot.modules[0].path,
+            expected=f"1 to {count}, or -1 to -{count} from the end",
+        )
+        return
+    image = boot.modules[number - 1]
+    try:
+        kind = image.root.kind
+        archive = early_microcode(image)
     except MbtoolError:
         return
-    first = root if root.kind == "cpio" else next(iter(root.children), root) if root.kind == "initrd" else root
-    if first.kind != "cpio" or not any(node.kind == "microcode" for node in first.walk()):
+    if kind != "microcode" and not (archive and boot.version.ucode_last_word):
         yield Evidence(
-            "ucode=scan, but the initrd does not begin with an archive that holds microcode",
-            initrd.path,
-            root.kind,
+            f"{option} names an archive: before 4.20, Xen takes it for the microcode itself"
+            if archive
+            else f"{option} names a file that is no microcode",
+            image.path,
+            kind,
             0,
-            expected="an uncompressed cpio archive with kernel/x86/microcode/… first",
-            found=first.kind,
+            expected="microcode, in no archive" if not boot.version.ucode_last_word else "microcode",
+            found=kind,
+            remedy=f"name the archive behind dom0's initrd, and write ucode=scan for {option}" if archive else "",
         )
+
+
+def segments(root: Node) -> Iterator[Node]:
+    """The archives and streams of an initrd, as they lie one behind the other; what is none is one by itself."""
+    return iter(root.children if root.kind == "initrd" and root.children else (root,))
+
+
+def early_microcode(image: Image) -> bool:
+    """Whether microcode is found without unpacking. Raises MbtoolError for an unknown format."""
+    plain = takewhile(lambda node: node.kind == "cpio", segments(image.root))
+    return any(node.find("microcode") for node in plain)
 
 
 @set_rule("INITRD-REQUIRE")
@@ -134,7 +246,7 @@ def module_names(image: Image) -> set[str]:
 
     root = image.root
     found: set[str] = set()
-    for segment in root.children if root.kind == "initrd" else (root,):
+    for segment in segments(root):
         source = image.source.part(segment.offset)
         if segment.kind in STREAM_KINDS:
             source = compression.open_stream(source, Budget(image.limits))

@@ -17,6 +17,7 @@ from mbtool.check.revocation import revoked
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.check.trees import TreeFile
 from mbtool.errors import LimitError, MbtoolError, UnknownFormatError
+from mbtool.formats.end_to_end import end_to_end
 from mbtool.model import Severity
 from mbtool.record import record
 from mbtool.source import Limits
@@ -31,6 +32,10 @@ FORM = ("elf", "multiboot")
 """Subjects of rules about the form of a kernel, on which loaders differ."""
 GRUB_SAYS = "error: "
 """How GRUB's messages begin."""
+INITRD_ALIGN = 4
+"""Where loaders begin a further initrd: at a multiple of so many bytes."""
+ONLY_OF_INITRDS = ("INITRD-NO-INIT", "INITRD-ONLY-MICROCODE")
+"""What matters of an archive only where it is dom0's or Linux' initrd."""
 UNREADABLE = "UNREADABLE"
 LIMIT = "LIMIT"
 
@@ -111,6 +116,8 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
     what it starts: what they take all the same is no error.
     """
     together = list(_together(boot))
+    if boot.modules:
+        alone = [each for each in alone if each.id not in ONLY_OF_INITRDS or _of_initrd(boot, each)]
     taken = {boot.kernel.path} if boot.on_xen and boot.kernel else set()
     image = started(boot)
     if boot.loaders and image is not None:
@@ -123,6 +130,10 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
         for problem in alone
     ]
     return _ordered([_said(boot, problem) for problem in (*alone, *together)])
+
+
+def _of_initrd(boot: BootSet, problem: Problem) -> bool:
+    return boot.initrd is not None and boot.initrd.path == problem.evidence.file
 
 
 def _said(boot: BootSet, problem: Problem) -> Problem:
@@ -161,11 +172,24 @@ class SetChecker:
 
     def image(self, file: TreeFile | None) -> Image | None:
         """The file's image; None for None. Raises InputError when it cannot be read."""
-        if file is None:
-            return None
+        return None if file is None else self.opened(file)
+
+    def opened(self, file: TreeFile) -> Image:
+        """The file's image. Raises InputError when it cannot be read."""
         if file.key not in self._images:
             self._images[file.key] = Image(file.name, self._open.enter_context(file.open()), self.limits)
         return self._images[file.key]
+
+    def joined(self, files: Sequence[TreeFile]) -> Image | None:
+        """The initrd that Linux gets of several files; None of none. Raises InputError when one cannot be read."""
+        if len(files) < 2:
+            return self.image(next(iter(files), None))
+        key = "\0".join(file.key for file in files)
+        if key not in self._images:
+            name = " + ".join(file.name for file in files)
+            sources = [self.opened(file).source for file in files]
+            self._images[key] = Image(name, end_to_end(sources, name, INITRD_ALIGN), self.limits)
+        return self._images[key]
 
     def check(self, boot: BootSet) -> list[Problem]:
         """As ``check_set``, for images from here; what is wrong with a file alone comes with its first set."""

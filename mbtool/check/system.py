@@ -130,25 +130,29 @@ def _words(entry: BootEntry) -> BootSet:
 
 
 def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str, Any]) -> list[Problem]:
-    """What is wrong with the files of an entry as a set; the last initrd is the one with init."""
+    """What is wrong with the files of an entry as a set."""
     xen, kernel = system.find(entry.xen), system.find(entry.kernel)
-    initrd = system.find(entry.initrds[-1]) if entry.initrds else None
+    initrds = [file for name in entry.initrds if (file := system.find(name)) is not None]
+    handed = [file for name in entry.modules if (file := system.find(name)) is not None] if entry.xen else []
+    whole = len(handed) == len(entry.modules)
     if kernel is None or entry.loader == "chainloader" or (entry.xen and xen is None):
         return []
     try:
-        images = checker.image(xen), checker.image(kernel), checker.image(initrd)
+        images = checker.image(xen), checker.image(kernel)
+        modules = tuple(map(checker.opened, handed)) if whole else ()
+        initrd = checker.joined(initrds[:1] if entry.xen else initrds)
     except MbtoolError as error:
         return [problem(UNREADABLE, Evidence.of(error, error.source))]
     boot = BootSet(
-        images[0],
-        images[1],
-        images[2],
+        *images,
+        initrd,
+        modules=modules,
         cmdline=entry.cmdline,
         xen_cmdline=entry.xen_cmdline if entry.xen else None,
         limits=checker.limits,
         **{**asked, "loaders": asked.get("loaders") or _loaders(entry, asked.get("firmware"))},
     )
-    return checker.check(boot)
+    return checker.check(boot.handed() if modules else boot)
 
 
 def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:

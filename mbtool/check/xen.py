@@ -87,11 +87,9 @@ def built_for(boot: BootSet) -> Iterator[Evidence]:
     found = _hypervisor(boot)
     if found is None:
         return
-    image, node = found
-    config = node.find("xen-config")
-    settings = config.get("settings") if config else None
+    image, settings = found[0], boot.xen_settings
     needed = "CONFIG_PV=y" if boot.mode is Mode.PV else "CONFIG_HVM=y"
-    if isinstance(settings, tuple) and needed not in settings:
+    if settings is not None and needed not in settings:
         yield Evidence(
             f"Xen was built without what a {boot.mode} dom0 needs",
             image.path,

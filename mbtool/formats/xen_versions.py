@@ -53,6 +53,11 @@ class XenVersion:
     """Sets aside for dom0's shadow page tables or HAP what they need, PV included (dom0_build.c)."""
     phys32_reloc: bool
     """Knows the PHYS32_RELOC note (libelf-dominfo.c)."""
+    ucode_last_word: bool
+    """Of ``ucode=``'s number and ``scan`` the last counts, and the module with the number may be an archive with
+    microcode in it; before, both count, and the module has to be the microcode itself (cpu/microcode/core.c)."""
+    first_policy: bool
+    """Takes the first security policy among its modules, not the last (xsm/xsm_policy.c)."""
     unconstructed: str
     """What it says when the builder gives up (setup.c)."""
     text: str = ""
@@ -90,6 +95,8 @@ def _release(minor: int) -> XenVersion:
         pvh_says_dom0=minor >= 22,
         exact_paging=minor >= 17,
         phys32_reloc=minor >= 19,
+        ucode_last_word=minor >= 20,
+        first_policy=minor >= 20,
         unconstructed="Could not construct d0" if minor >= 21 else "Could not construct domain 0",
     )
 
