@@ -63,10 +63,10 @@ class BootSet:
 
     @property
     def images(self) -> Iterator[Image]:
-        """The images that are there, of Xen's modules those that it looks into."""
+        """The images that are there, of Xen's other modules those in which it finds microcode."""
         read = {self.roles.microcode, *self.roles.scanned} - {0}
-        looked_into = (self.modules[number - 1] for number in sorted(read))
-        found = (self.xen, self.kernel, self.initrd, *looked_into)
+        microcode = filter(holds_microcode, (self.modules[number - 1] for number in sorted(read)))
+        found = (self.xen, self.kernel, self.initrd, *microcode)
         return iter(dict.fromkeys(image for image in found if image is not None))
 
     @property
@@ -161,6 +161,14 @@ def is_policy(image: Image) -> bool:
         return image.source.read(0, len(XSM_MAGIC)) == XSM_MAGIC
     except MbtoolError:
         return False  # said of the file itself
+
+
+def holds_microcode(image: Image) -> bool:
+    """Whether there is microcode in a file; False for one that cannot be read."""
+    try:
+        return image.find("microcode") is not None
+    except MbtoolError:
+        return False
 
 
 @contextmanager

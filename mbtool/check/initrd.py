@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import takewhile
 
-from mbtool.check.boot_set import BootSet, is_policy
+from mbtool.check.boot_set import BootSet, holds_microcode, is_policy
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
@@ -138,11 +138,7 @@ def has_init(image: Image) -> bool:
 
 def only_microcode(image: Image) -> bool:
     """Whether there is microcode in a file, and nothing that makes it an initrd."""
-    try:
-        nodes = {node.kind for node in image.root.walk()}
-    except MbtoolError:
-        return False
-    return "microcode" in nodes and "kernel-modules" not in nodes and not has_init(image)
+    return holds_microcode(image) and image.find("kernel-modules") is None and not has_init(image)
 
 
 @set_rule("INITRD-MICROCODE")
@@ -172,18 +168,22 @@ def microcode(boot: BootSet) -> Iterator[Evidence]:
         0,
         expected="an uncompressed cpio archive with kernel/x86/microcode/… first",
         found=next(segments(root)).kind,
+        console="not found during CPIO scan" if boot.version.ucode_last_word else "",
     )
 
 
 def _numbered(boot: BootSet) -> Iterator[Evidence]:
     """ucode=N: there is such a module, and it is what this release takes."""
     option, number = f"ucode={boot.ucode.number}", boot.roles.microcode
+    new = boot.version.ucode_last_word
     if not number:
         count = len(boot.modules)
+        chosen = boot.ucode.number + (count + 1 if boot.ucode.number < 0 else 0)
         yield Evidence(
             f"{option} names no module: dom0's kernel has {count} behind it",
             boot.modules[0].path,
             expected=f"1 to {count}, or -1 to -{count} from the end",
+            console=f"Microcode: Chosen module {chosen} out of range [1, {count + 1})" if new else "",
         )
         return
     image = boot.modules[number - 1]
@@ -192,7 +192,7 @@ def _numbered(boot: BootSet) -> Iterator[Evidence]:
         archive = early_microcode(image)
     except MbtoolError:
         return
-    if kind != "microcode" and not (archive and boot.version.ucode_last_word):
+    if kind != "microcode" and not (archive and new):
         yield Evidence(
             f"{option} names an archive: before 4.20, Xen takes it for the microcode itself"
             if archive
@@ -200,8 +200,9 @@ def _numbered(boot: BootSet) -> Iterator[Evidence]:
             image.path,
             kind,
             0,
-            expected="microcode, in no archive" if not boot.version.ucode_last_word else "microcode",
+            expected="microcode" if new else "microcode, in no archive",
             found=kind,
+            console="Microcode: Parse error" if new else "Parsing microcode blob error",
             remedy=f"name the archive behind dom0's initrd, and write ucode=scan for {option}" if archive else "",
         )
 
