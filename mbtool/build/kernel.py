@@ -189,6 +189,8 @@ def _refuse_xz(payload: Source) -> None:
         fields = {field.name: field.value for field in xz_stream.header(payload) if isinstance(field, Field)}
     except FormatError:
         return  # damage, as the stream itself will say
+    if not xz_stream.headers_sound(payload):
+        return  # as above: checksums come before settings
     for name, known, what in (
         ("check", XZ_CHECKS, "its integrity check"),
         ("filters", XZ_FILTERS, "its filters"),

@@ -23,13 +23,15 @@ from mbtool.record import record
 from mbtool.source import Limits
 
 SUBJECTS = (
-    *("loading", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd"),
+    *("loading", "segments", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd"),
     *("command_lines", "xen_values", "linux_options", "contradictions", "repeated"),
     *("xen_cfg", "secure_boot", "revocation"),
 )
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 FORM = ("elf", "multiboot")
 """Subjects of rules about the form of a kernel, on which loaders differ."""
+WRAPPING = ("linux",)
+"""Those about what is around the kernel proper in a bzImage: Xen unpacks that by itself, and runs no more of it."""
 GRUB_SAYS = "error: "
 """How GRUB's messages begin."""
 INITRD_ALIGN = 4
@@ -118,14 +120,18 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
     together = list(_together(boot))
     if boot.modules:
         alone = [each for each in alone if each.id not in ONLY_OF_INITRDS or _of_initrd(boot, each)]
-    taken = {boot.kernel.path} if boot.on_xen and boot.kernel else set()
+    taken: dict[str, tuple[str, ...]] = {}
+    if boot.on_xen and boot.kernel is not None:
+        taken[boot.kernel.path] = (*FORM, *WRAPPING)
     image = started(boot)
     if boot.loaders and image is not None:
-        taken.add(image.path)
-    taken -= {problem.evidence.file for problem in together if problem.severity == Severity.ERROR}
+        taken.setdefault(image.path, FORM)
+    for problem in together:
+        if problem.severity == Severity.ERROR:
+            taken.pop(problem.evidence.file, None)
     alone = [
         replace(problem, severity=Severity.WARNING)
-        if problem.severity == Severity.ERROR and problem.words.subject in FORM and problem.evidence.file in taken
+        if problem.severity == Severity.ERROR and problem.words.subject in taken.get(problem.evidence.file, ())
         else problem
         for problem in alone
     ]

@@ -98,6 +98,16 @@ def header(source: Source) -> Iterator[Field | Finding]:
         yield from _block_fields(source.exact(start, size, "xz block header"), start)
 
 
+def headers_sound(source: Source) -> bool:
+    """Whether the checksums of the stream header and of the first block's header are right (2.1.1.3, 3.1.7)."""
+    head = source.read(0, HEADER.size + 1)
+    if len(head) <= HEADER.size:
+        return False
+    block = source.read(HEADER.size, 4 * (head[-1] + 1))
+    checked = [(head[6:8], head[8:12]), *([(block[:-4], block[-4:])] if head[-1] else [])]
+    return all(zlib.crc32(data) == int.from_bytes(crc, "little") for data, crc in checked)
+
+
 def _block_fields(data: bytes, base: int) -> Iterator[Field]:
     """What a block header (3.1) at offset ``base`` says of its content."""
     at = 2

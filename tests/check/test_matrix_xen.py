@@ -122,6 +122,9 @@ ROWS: dict[str, Row] = {
     "pv-p_offset": Row(phdr(PV, 0, "p_offset", PAST), "ELF-SEGMENT-CUT"),
     "pv-p_vaddr": Row(phdr(PV, 0, "p_vaddr", 0)),  # physical addresses and VIRT_BASE decide
     "pv-p_paddr": Row(phdr(PV, 0, "p_paddr", 0x200000), "XEN-NOTE-ADDRESSES"),
+    "pv-p_paddr-shifted": Row(phdr(PV, 0, "p_paddr", 0x100010), "ELF-SEGMENT-SHIFTED"),
+    "pv-p_offset-shifted": Row(phdr(PV, 0, "p_offset", 1), "ELF-SEGMENT-SHIFTED"),
+    "pv-p_vaddr-shifted": Row(phdr(PV, 0, "p_vaddr", TOP_2G + 0x100010)),
     "pv-p_filesz": Row(phdr(PV, 0, "p_filesz", 0x10000), "ELF-SEGMENT-SIZE"),
     "pv-p_memsz": Row(phdr(PV, 0, "p_memsz", 0x7F000000), "DOM0-MEM"),
     "pv-no-code": Row(phdr(PV, 0, "p_filesz", 0), "XEN-ENTRY-ZEROS"),
@@ -182,6 +185,8 @@ ROWS: dict[str, Row] = {
     "bzimage-xz-twice": Row(bzimage(payload=sized(in_two(crc32_xz))), "XEN-STREAMS"),
     "bzimage-zstd-twice": Row(bzimage(payload=sized(in_two(zstd))), "XEN-STREAMS"),
     "bzimage-setup-sects": Row(bzimage(payload=XZ, setup_sects=0), "XEN-CODEC"),  # not taken for 4
+    "bzimage-syssize": Row(bzimage(payload=XZ, syssize=0x10000)),  # nor at this
+    "bzimage-filter-damaged": Row(bzimage(payload=sized(put(xz(), 14, b"\x22"))), "STREAM-DAMAGED"),
     "bzimage-boot-flag": Row(bzimage(payload=XZ, boot_flag=0)),  # Xen does not look
     # Then the file's last four bytes are the size: a CRC there would be more memory than the host has.
     "bzimage-header": Row(bzimage(payload=XZ, header=0x12345678, seal=False), "XEN-CODEC"),
@@ -201,6 +206,7 @@ ROWS: dict[str, Row] = {
     "pvh-e_phnum": pvh(ehdr(PVH, "e_phnum", 0), "XEN-NOTE-ADDRESSES"),
     "pvh-p_offset": pvh(phdr(PVH, 0, "p_offset", PAST), "ELF-SEGMENT-CUT"),
     "pvh-p_paddr": pvh(phdr(PVH, 0, "p_paddr", 0x200000), "XEN-NOTE-ADDRESSES"),
+    "pvh-p_paddr-shifted": pvh(phdr(PVH, 0, "p_paddr", 0x100001), "ELF-SEGMENT-SHIFTED"),
     "pvh-p_memsz": pvh(phdr(PVH, 0, "p_memsz", 0x7F000000), "DOM0-MEM"),
     "pvh-owner": pvh(note_owner(PVH, b"Xem\0"), "XEN-PVH-ENTRY"),
     "pvh-no-entry": pvh(without_note(PVH, PHYS32_ENTRY), "XEN-PVH-ENTRY"),
