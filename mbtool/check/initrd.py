@@ -1,4 +1,4 @@
-"""The initrd: whether Linux can use it, whether it goes with the kernel, whether it holds what is asked for."""
+"""The initrd: whether Linux can use it, and what Xen takes for it and for microcode."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.model import Node, Severity
 from mbtool.plan import xen_options
-
-MODULE_ENDS = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 
 def archives(image: Image) -> bool:
@@ -61,30 +59,6 @@ def without_init(boot: BootSet) -> Iterator[Evidence]:
         expected="/init",
         severity=Severity.WARNING,
     )
-
-
-@set_rule("INITRD-MODULES")
-def modules(boot: BootSet) -> Iterator[Evidence]:
-    """The initrd's kernel modules are all for other kernels."""
-    initrd = boot.initrd
-    if initrd is None or not boot.release:
-        return
-    try:
-        trees = [place for place in initrd.places if place.node.kind == "kernel-modules"]
-    except MbtoolError:
-        return
-    versions = [str(place.node.get("version")) for place in trees]
-    if versions and boot.release not in versions:
-        yield Evidence(
-            "the kernel modules in the initrd are for another kernel",
-            initrd.path,
-            trees[0].path,
-            trees[0].start,
-            "version",
-            expected=boot.release,
-            found=", ".join(versions),
-            remedy=f"make the initrd for this kernel: update-initramfs -c -k {boot.release}, or dracut --kver",
-        )
 
 
 @set_rule("XEN-INITRD")
@@ -216,46 +190,3 @@ def early_microcode(image: Image) -> bool:
     """Whether microcode is found without unpacking. Raises MbtoolError for an unknown format."""
     plain = takewhile(lambda node: node.kind == "cpio", segments(image.root))
     return any(node.find("microcode") for node in plain)
-
-
-@set_rule("INITRD-REQUIRE")
-def required(boot: BootSet) -> Iterator[Evidence]:
-    """A module that was asked for is not in the initrd."""
-    if boot.initrd is None or not boot.require:
-        return
-    try:
-        there = module_names(boot.initrd)
-    except MbtoolError:
-        return
-    for wanted in boot.require:
-        if wanted.replace("-", "_") not in there:
-            yield Evidence(
-                f"the initrd has no module {wanted}",
-                boot.initrd.path,
-                expected=wanted,
-                found=f"{len(there)} other modules",
-                remedy="add it (initramfs-tools: /etc/initramfs-tools/modules; dracut: --add-drivers)",
-            )
-
-
-def module_names(image: Image) -> set[str]:
-    """The kernel modules in an initrd's archives, ``-`` written as ``_`` as the kernel does."""
-    from mbtool.formats import compression
-    from mbtool.formats.cpio_walk import Archive
-    from mbtool.model import STREAM_KINDS
-    from mbtool.source import Budget
-
-    root = image.root
-    found: set[str] = set()
-    for segment in segments(root):
-        source = image.source.part(segment.offset)
-        if segment.kind in STREAM_KINDS:
-            source = compression.open_stream(source, Budget(image.limits))
-        elif segment.kind != "cpio":
-            continue
-        for entry in Archive(source):
-            name = entry.name.decode("utf-8", "replace").rpartition("/")[2]
-            stem = next((name.removesuffix(end) for end in MODULE_ENDS if name.endswith(end)), "")
-            if stem:
-                found.add(stem.replace("-", "_"))
-    return found

@@ -23,7 +23,8 @@ from mbtool.record import record
 from mbtool.source import Limits
 
 SUBJECTS = (
-    *("loading", "segments", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config", "initrd"),
+    *("loading", "segments", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config"),
+    *("initrd", "initrd_modules"),
     *("command_lines", "xen_values", "linux_options", "contradictions", "repeated"),
     *("xen_cfg", "secure_boot", "revocation"),
 )

@@ -209,6 +209,37 @@ def test_initrds_that_are_as_asked_for(tmp_path: Path) -> None:
     assert problems(tmp_path, files, xen_cmdline="ucode=scan", require=require) == []
 
 
+def test_modules_that_are_part_of_the_kernel(tmp_path: Path) -> None:
+    """modprobe takes them by name, as it does other names of modules that are there: both have lists."""
+    lists = f"usr/lib/modules/{RELEASE}"
+    files = [
+        Member("init", b"#!/bin/sh\n", stat.S_IFREG | 0o755),
+        Member(f"{lists}/modules.builtin", b"kernel/drivers/virtio/virtio_pci.ko\n"),
+        Member(
+            f"{lists}/modules.alias", b"# made\nalias fs-ext4 ext4\nalias crc32c crc32c_intel\nalias pci:* ext4\n"
+        ),
+        Member(f"{lists}/kernel/fs/ext4/ext4.ko.zst", b"x"),
+    ]
+    require = ("virtio-pci", "virtio_pci", "ext4", "fs-ext4", "crc32c", "nvme")
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": build_cpio(files)}, require=require)
+    assert [(problem.id, problem.evidence.expected) for problem in found] == [
+        ("INITRD-REQUIRE", "crc32c"),
+        ("INITRD-REQUIRE", "nvme"),
+    ]
+
+
+def test_modules_for_two_kernels(tmp_path: Path) -> None:
+    """The other kernel's are of no use to this one; a kernel's name is said once, in however many archives."""
+    other = "5.10.0-9-amd64"
+    extra = [Member(f"lib/modules/{other}/kernel/drivers/{name}.ko.gz", b"x") for name in ("nvme", "ahci")]
+    both = build_cpio(extra) + initrd()
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": both}, require=("ext4", "nvme"))
+    assert [(problem.id, problem.evidence.expected) for problem in found] == [("INITRD-REQUIRE", "nvme")]
+    twice = build_cpio(extra[:1]) + initrd(other)
+    problem = one(problems(tmp_path, {"kernel": vmlinuz(), "initrd": twice}), "INITRD-MODULES")
+    assert problem.evidence.found == other
+
+
 def test_a_kernel_without_xen(tmp_path: Path) -> None:
     files = {"kernel": vmlinuz(), "initrd": initrd()}
     assert problems(tmp_path, files, cmdline="x" * 2047) == []
