@@ -76,6 +76,12 @@ class BootSet:
         return any(part is not None for part in told)
 
     @property
+    def on_bios(self) -> bool:
+        """Whether no EFI firmware has a part in it: so it is said, or only loaders on a BIOS are asked for."""
+        told = {row.on for row in self.loaders} or {self.firmware or ""}
+        return told == {Firmware.BIOS}
+
+    @property
     def options(self) -> bytes:
         """Xen's own command line, with dom0_mem in it."""
         words = [self.xen_cmdline or "", f"dom0_mem={self.dom0_mem}" if self.dom0_mem else ""]

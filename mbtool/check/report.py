@@ -31,8 +31,10 @@ SUBJECTS = (
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""
 FORM = ("elf", "multiboot")
 """Subjects of rules about the form of a kernel, on which loaders differ."""
-WRAPPING = ("linux",)
+WRAPPING = ("linux", "efi")
 """Those about what is around the kernel proper in a bzImage: Xen unpacks that by itself, and runs no more of it."""
+SIGNATURES = "PE-SIGNATURE-"
+"""How rules about signatures begin, which nobody looks at without Secure Boot."""
 GRUB_SAYS = "error: "
 """How GRUB's messages begin."""
 INITRD_ALIGN = 4
@@ -123,7 +125,7 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
         alone = [each for each in alone if each.id not in ONLY_OF_INITRDS or _of_initrd(boot, each)]
     taken: dict[str, tuple[str, ...]] = {}
     if boot.on_xen and boot.kernel is not None:
-        taken[boot.kernel.path] = (*FORM, *WRAPPING)
+        taken[boot.kernel.path] = FORM if boot.secure_boot else (*FORM, *WRAPPING)
     image = started(boot)
     if boot.loaders and image is not None:
         taken.setdefault(image.path, FORM)
@@ -132,7 +134,8 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
             taken.pop(problem.evidence.file, None)
     alone = [
         replace(problem, severity=Severity.WARNING)
-        if problem.severity == Severity.ERROR and problem.words.subject in taken.get(problem.evidence.file, ())
+        if problem.severity == Severity.ERROR
+        and (problem.words.subject in taken.get(problem.evidence.file, ()) or _nobody_looks(boot, problem))
         else problem
         for problem in alone
     ]
@@ -141,6 +144,13 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
 
 def _of_initrd(boot: BootSet, problem: Problem) -> bool:
     return boot.initrd is not None and boot.initrd.path == problem.evidence.file
+
+
+def _nobody_looks(boot: BootSet, problem: Problem) -> bool:
+    """Whether the problem is with what only firmware or shim look at, and they do not in this set."""
+    if boot.secure_boot:
+        return False
+    return problem.id.startswith(SIGNATURES) or (boot.on_bios and problem.words.subject == "efi")
 
 
 def _said(boot: BootSet, problem: Problem) -> Problem:

@@ -95,6 +95,9 @@ def inspect(source: Source, context: Context) -> Node:
             findings += problems
         frugal = replace(context, budget=Afterwards(context.budget, payload))
         efi = _pe(source, frugal, head, findings)
+        told = (finding.id for pe in efi for node in pe.walk() for finding in node.findings)
+        if efi and "PE-SECTION-CUT" not in told:
+            findings = list(map(_not_truncated, findings))
         info = [*_kernel_info(source, header, findings)]
         children = [*efi, *payload.result(), *info]
     kind = "bzimage" if header.loaded_high else "zimage"
@@ -157,6 +160,19 @@ def _pe(source: Source, context: Context, head: bytes, findings: list[Finding]) 
     except MbtoolError as error:
         findings.append(Finding.of(error, "LINUX-PE"))
         return []
+
+
+def _not_truncated(finding: Finding) -> Finding:
+    """What the setup header says to be missing is nothing when all that the PE view has is there."""
+    if finding.id != "LINUX-TRUNCATED":
+        return finding
+    return replace(
+        finding,
+        id="LINUX-SYSSIZE",
+        severity=Severity.WARNING,
+        message="more than the file holds, which is whole by its PE view",
+        remedy="",
+    )
 
 
 def _payload(source: Source, context: Context, header: SetupHeader, size: int) -> list[Node]:

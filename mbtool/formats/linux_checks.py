@@ -17,6 +17,11 @@ MAX_REAL_MODE = 32 * 1024
 MAX_LOW = 512 * 1024
 """Bytes of a zImage's protected-mode part: it must fit between 64 KiB and 0x90000."""
 MAX_ALIGNMENT_POWER = 32
+HIGH = 0x100000
+"""Where a bzImage's protected-mode part is loaded and entered, unless it is relocated (boot.rst, code32_start)."""
+PAGE = 4096
+MEMORY_END = 0xE0000000
+"""From here to 4 GiB no machine has memory, and behind it not every one."""
 
 
 def findings(header: SetupHeader, size: int) -> Iterator[Finding]:
@@ -27,6 +32,7 @@ def findings(header: SetupHeader, size: int) -> Iterator[Finding]:
         yield from _payload(header, header.payload, size)
     yield from _flags(header)
     yield from _placement(header)
+    yield from _for_the_loader(header)
 
 
 def _finding(
@@ -169,8 +175,9 @@ def _placement(header: SetupHeader) -> Iterator[Finding]:
     alignment = header.kernel_alignment
     if header.has("relocatable_kernel") and header.relocatable_kernel and alignment.bit_count() != 1:
         message = "the alignment of a relocatable kernel is no power of two"
+        severity = Severity.WARNING if alignment else Severity.ERROR
         yield _finding(
-            "LINUX-ALIGNMENT", Severity.WARNING, message, "kernel_alignment", "a power of two", f"{alignment:#x}"
+            "LINUX-ALIGNMENT", severity, message, "kernel_alignment", "a power of two", f"{alignment:#x}"
         )
     elif header.has("init_size"):
         if header.min_alignment >= MAX_ALIGNMENT_POWER or 1 << header.min_alignment > max(alignment, 1):
@@ -186,4 +193,31 @@ def _placement(header: SetupHeader) -> Iterator[Finding]:
     if header.has("init_size") and header.init_size < (header.system_size or 0):
         message = "needs less memory than its protected-mode part has bytes"
         expected = f"at least {header.system_size}"
-        yield _finding("LINUX-INIT-SIZE", Severity.WARNING, message, "init_size", expected, header.init_size)
+        yield _finding("LINUX-INIT-SIZE", Severity.ERROR, message, "init_size", expected, header.init_size)
+    elif packed(header) and header.xloadflags & names.XLF_KERNEL_64 and header.init_size % PAGE:
+        message = "is not counted in whole pages: the kernel moves itself up by it, and its page tables with it"
+        expected = f"a multiple of {PAGE}"
+        yield _finding("LINUX-INIT-SIZE", Severity.ERROR, message, "init_size", expected, header.init_size)
+
+
+def _for_the_loader(header: SetupHeader) -> Iterator[Finding]:
+    """Fields that a loader may write, and finds as the kernel's build left them."""
+    if not packed(header):
+        return
+    if header.realmode_swtch:
+        message = "a hook is named that only a loader could bring along"
+        found = f"{header.realmode_swtch:#x}"
+        yield _finding("LINUX-HOOK", Severity.WARNING, message, "realmode_swtch", 0, found)
+    if header.loaded_high and header.code32_start != HIGH:
+        message = "the entry point is not where the kernel is loaded"
+        found = f"{header.code32_start:#x}"
+        yield _finding("LINUX-HOOK", Severity.ERROR, message, "code32_start", f"{HIGH:#x}", found)
+    if header.has("setup_data") and header.setup_data:
+        message = "a list is said to be in memory that only a loader could have filled"
+        severity = Severity.WARNING if header.setup_data < MEMORY_END else Severity.ERROR
+        yield _finding("LINUX-HOOK", severity, message, "setup_data", 0, f"{header.setup_data:#x}")
+
+
+def packed(header: SetupHeader) -> bool:
+    """Whether a kernel is packed inside, as in every Linux since 2.6.24: other programs have the header, too."""
+    return header.payload is not None and header.payload[1] > 0

@@ -317,12 +317,16 @@ def test_a_payload_that_nothing_unpacks(tmp_path: Path) -> None:
     assert alone(vmlinuz(payload)) == []
 
 
-def test_init_size_below_what_is_unpacked(tmp_path: Path) -> None:
-    size = len(vmlinux())
-    (problem,) = alone(vmlinuz(init_size=size - 1))
+def test_init_size(tmp_path: Path) -> None:
+    """Debian's Linux boots in QEMU with 0.6 of its unpacked size; not with its packed one, or one not in pages."""
+    data = vmlinux() + bytes(12000)
+    (problem,) = alone(vmlinuz(packed(data), init_size=8192))
     assert (problem.id, problem.severity, problem.evidence.offset) == ("LINUX-INIT-SIZE", "warning", 0x260)
-    assert problem.evidence.expected == f"at least {size}"
-    assert alone(vmlinuz(init_size=size)) == []
+    assert problem.evidence.expected == f"at least {len(data)}"
+    for size in (0, 8193, 16 << 20 | 16):
+        (problem,) = alone(vmlinuz(packed(data), init_size=size))
+        assert (problem.id, problem.severity) == ("LINUX-INIT-SIZE", "error")
+    assert alone(vmlinuz(packed(data), init_size=16384)) == []
 
 
 def test_an_efi_program_on_a_bios(tmp_path: Path) -> None:

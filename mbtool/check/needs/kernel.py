@@ -22,6 +22,17 @@ def bzimage(seen: Seen) -> str:
     return ""
 
 
+@predicate("linux-16-bit-entry")
+def sixteen_bit_entry(seen: Seen) -> str:
+    """The kernel's 16-bit code begins with a jump over the setup header, and calls a hook if one is set."""
+    content = seen.content
+    if any(finding.id in ("LINUX-JUMP", "LINUX-HEADER-LENGTH") for finding in content.findings):
+        return "its 16-bit code begins with a jump that does not lead behind the setup header"
+    return (
+        "realmode_swtch names a hook that the loader does not bring along" if content.get("realmode_swtch") else ""
+    )
+
+
 @predicate("no-bzimage")
 def no_bzimage(seen: Seen) -> str:
     return "it is taken for a Linux kernel" if seen.content.kind in ("bzimage", "zimage") else ""
