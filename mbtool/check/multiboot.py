@@ -10,6 +10,7 @@ from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, image_rule, set_rule
 from mbtool.errors import FormatError, MbtoolError, RefusedError
+from mbtool.formats.multiboot_placement import OUTSIDE
 from mbtool.formats.multiboot_search import MULTIBOOT1, MULTIBOOT2
 from mbtool.model import Node
 from mbtool.source import MIB, Budget, BytesSource, Source
@@ -101,7 +102,10 @@ def refused(image: Image) -> Iterator[Evidence]:
                     expected=f"an end at {MEMORY_END:#x} at most",
                     id="MULTIBOOT-PAST-MEMORY",
                 )
-            if only_zeros(plan, entry := plan.registers.eip):
+            entry = plan.registers.eip
+            if not any(entry in load.range for load in plan.loads):
+                yield Evidence(OUTSIDE, image.path, node.kind, found=f"{entry:#x}", id="MULTIBOOT-ENTRY")
+            elif only_zeros(plan, entry):
                 yield Evidence(
                     "the entry point lies in memory that is only zeros",
                     image.path,

@@ -204,16 +204,6 @@ def _address_findings(fields: AddressFields, offset: int, file_size: int | None)
         fields.load_addr,
         fields.load_end_addr,
         fields.bss_end_addr,
+        fields.entry_addr,
         file_size,
     )
-    end = max(fields.load_end_addr, fields.bss_end_addr)
-    if fields.entry_addr < fields.load_addr or (end and fields.entry_addr >= end):
-        yield Finding(
-            "MULTIBOOT-ENTRY",
-            Severity.WARNING,
-            "the entry point lies outside of what is loaded",
-            "entry_addr",
-            HEADER.size + ADDRESS_FIELDS.offsets["entry_addr"][0],
-            expected=f"[{fields.load_addr:#x}, {end:#x})" if end else f"at least {fields.load_addr:#x}",
-            found=f"{fields.entry_addr:#x}",
-        )

@@ -190,8 +190,17 @@ def _address_findings(data: bytes, walk: Walk, offset: int, file_size: int | Non
             remedy="add an entry address tag (type 3)",
         )
     body = next(data[at + HEAD_SIZE : at + head.size] for at, head in walk.heads if head.type == 2)
+    entry = next((data[at + HEAD_SIZE : at + head.size] for at, head in walk.heads if head.type == 3), b"")
     if len(body) < ADDRESS.size:
         return  # said on the tag's own node
     tag = ADDRESS.parse(body)
     start = tag.header_addr - offset if tag.load_addr == FROM_START else tag.load_addr
-    yield from placement_findings(offset, tag.header_addr, start, tag.load_end_addr, tag.bss_end_addr, file_size)
+    yield from placement_findings(
+        offset,
+        tag.header_addr,
+        start,
+        tag.load_end_addr,
+        tag.bss_end_addr,
+        int.from_bytes(entry[:4], "little") if len(entry) >= 4 else None,
+        file_size,
+    )

@@ -272,6 +272,56 @@ def test_an_entry_point_in_zeros(samples: Path, bss: int, told: bool) -> None:
     assert all(p.evidence.found == f"{entry:#x}" for p in found)
 
 
+BASE = 0x100000
+
+
+def kludge(*addresses: int) -> bytes:
+    """A flat Multiboot 1 image of 64 bytes: header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr."""
+    flags = 0x10003
+    header = struct.pack("<8I", 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF, *addresses)
+    return header + bytes(64 - len(header))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "refused"),
+    [
+        ((BASE, BASE, 0, 0), ""),
+        ((BASE, BASE, BASE + 64, BASE + 4096), ""),
+        ((BASE, BASE + 16, 0, 0), "invalid load_addr address"),
+        ((BASE, BASE, BASE + 64, BASE + 40), "invalid bss_end_addr address"),
+        ((BASE, BASE, 0, BASE + 40), "invalid bss_end_addr address"),
+        ((BASE, BASE, BASE - 16, 0), "invalid load_end_addr address"),
+    ],
+)
+def test_address_fields_that_contradict_each_other(addresses: tuple[int, ...], refused: str) -> None:
+    """Each with what QEMU 7.2 says, "" where it goes on."""
+    image = kludge(*addresses, BASE + 32)
+    assert reason(image, "qemu:multiboot").partition(":")[0] == refused
+    errors = {
+        problem.id for problem in check_image(Image("kernel", BytesSource(image))) if problem.severity == "error"
+    }
+    assert bool(errors) == bool(refused)
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (BASE + 64, 0), (BASE + 64, BASE + 4096), (0, BASE + 4096)])
+def test_an_entry_point_outside_of_a_flat_image(ends: tuple[int, int]) -> None:
+    """Loaders do not look: the machine runs whatever lies there."""
+    last = (ends[1] or BASE + 64) - 1
+    for entry, outside in ((BASE, False), (last, False), (last + 1, True), (BASE - 1, True)):
+        found = check_image(Image("kernel", BytesSource(kludge(BASE, BASE, *ends, entry))))
+        assert [problem.id for problem in found if problem.id == "MULTIBOOT-ENTRY"] == ["MULTIBOOT-ENTRY"] * outside
+
+
+@pytest.mark.parametrize(("entry", "outside"), [(BASE, False), (BASE + 0x200, True)])
+def test_an_entry_tag_outside_of_a_flat_image(entry: int, outside: bool) -> None:
+    tags = struct.pack("<HHI4I", 2, 0, 24, BASE, BASE, 0, 0) + struct.pack("<HHII4x", 3, 0, 12, entry)
+    length = 16 + len(tags) + 8
+    header = struct.pack("<4I", 0xE85250D6, 0, length, -(0xE85250D6 + length) & 0xFFFFFFFF)
+    image = header + tags + struct.pack("<HHI", 0, 0, 8) + bytes(256)
+    found = [problem.id for problem in check_image(Image("kernel", BytesSource(image)))]
+    assert found == ["MULTIBOOT-ENTRY"] * outside
+
+
 def test_headers_where_loaders_do_not_look(samples: Path) -> None:
     data = (samples / "multiboot1" / "multiboot1.elf").read_bytes()
     at = data.index(bytes.fromhex("02b0ad1b"))

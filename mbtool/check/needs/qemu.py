@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mbtool.check.needs.seen import Seen, flat, planned, predicate
+from mbtool.model import Severity
 
 if TYPE_CHECKING:
     from mbtool.check.needs.qemu_elf import QemuElf
@@ -22,8 +23,15 @@ def _qemu_elf(seen: Seen) -> QemuElf | None:
 
 @predicate("qemu-multiboot")
 def qemu_multiboot(seen: Seen) -> str:
-    """Loaded by its own ELF loader, or by the header's address fields; unknown flags do not matter."""
-    if flat(seen):
+    """Loaded by its own ELF loader, or by the header's address fields; unknown flags do not matter.
+
+    Of the address fields it takes none that contradict each other (hw/i386/multiboot.c, load_multiboot).
+    """
+    header = seen.header(1)
+    if header is not None and flat(seen):
+        for finding in header.findings:
+            if finding.id == "MULTIBOOT-ADDRESSES" and finding.severity == Severity.ERROR:
+                return f"invalid {finding.field} address: {finding.message}"
         reason = planned(seen, "MULTIBOOT1")
         return "" if reason.startswith("unsupported flags") else reason
     elf = _qemu_elf(seen)
