@@ -129,6 +129,13 @@ class BootSet:
         number = next(iter(self.roles.candidates), 0)
         return replace(self, initrd=self.modules[number - 1] if number else None)
 
+    def whole(self) -> BootSet:
+        """The set with the initrd that a unified kernel image brings along, where it is given no other."""
+        if self.kernel is None or self.initrd is not None or self.on_xen:
+            return self
+        carried = self.kernel.section(".initrd")
+        return self if carried is None else replace(self, initrd=carried)
+
     @cached_property
     def version(self) -> XenVersion:
         """Xen's version as its image tells it; the newest known when there is no image or it does not tell."""
@@ -153,7 +160,8 @@ class BootSet:
             root = self.kernel.root
         except MbtoolError:
             return ""
-        text = root.get("kernel_version_string")
+        bzimage = root.find("bzimage")
+        text = bzimage.get("kernel_version_string") if bzimage else None
         if not isinstance(text, str) or not text:
             node = root.find("linux-kernel")
             text = str(node.get("version") or "") if node else ""

@@ -54,6 +54,21 @@ class Image:
         """The first node of this kind, depth first."""
         return self.root.find(kind)
 
+    def section(self, name: str) -> Image | None:
+        """What a section of a unified kernel image holds, with its places in this file; None when there is none."""
+        try:
+            sections = [node for node in self.root.children if node.kind == "pe-section" and node.children]
+        except MbtoolError:
+            return None  # said of the file itself
+        for node in sections:
+            if node.get("name") == name:
+                content = node.children[0]
+                image = Image(self.path, self.source.part(node.offset, content.size), self.limits)
+                image.root = content
+                image.places = tuple(_places(content, f"{self.root.kind}/{node.kind}", node.offset))
+                return image
+        return None
+
     def dom0_kernel(self, version: XenVersion) -> Kernel:
         """The kernel in it, unpacked once as a release of Xen does it. Raises what ``open_kernel`` raises."""
         known = self._kernels.get(str(version))

@@ -120,7 +120,7 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
     Who takes a file has the last word on its form, Xen's builder on that of dom0's kernel, the loader asked for on
     what it starts: what they take all the same is no error.
     """
-    together = list(_together(boot))
+    together = list(_together(boot.whole()))
     if boot.modules:
         alone = [each for each in alone if each.id not in ONLY_OF_INITRDS or _of_initrd(boot, each)]
     taken: dict[str, tuple[str, ...]] = {}

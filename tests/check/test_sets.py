@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from mbtool.check.boot_set import Firmware
-from mbtool.check.report import Problem
+from mbtool.check.image import Image
+from mbtool.check.report import Problem, check_asked
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.microcode_intel import IntelUpdate, build_intel
 from mbtool.plan.xen_options import Mode
+from mbtool.source import BytesSource
 from tests.check.elf_edit import ehdr, phdr
 from tests.check.sets import LOADER, RELEASE, TOP_2G, XEN, alone, ids, initrd, packed, problems, vmlinux, vmlinuz
 from tests.conftest import ROOT
+from tests.formats.pe_images import CODE, Part
+from tests.formats.pe_images import image as pe_image
 from tests.formats.test_initrd import zstd
 from tests.oracle.made_kernel import HYPERCALL_PAGE, INIT_P2M, VIRT_BASE, XEN_VERSION
 
@@ -238,6 +242,26 @@ def test_modules_for_two_kernels(tmp_path: Path) -> None:
     twice = build_cpio(extra[:1]) + initrd(other)
     problem = one(problems(tmp_path, {"kernel": vmlinuz(), "initrd": twice}), "INITRD-MODULES")
     assert problem.evidence.found == other
+
+
+def test_the_initrd_of_a_unified_kernel_image(tmp_path: Path) -> None:
+    """It is judged with the kernel beside it, whether the image is given as a kernel or alone."""
+
+    def uki(release: str) -> bytes:
+        linux, cpio = Part(b".linux", vmlinuz()), Part(b".initrd", initrd(release))
+        return pe_image([Part(b".text", b"\xc3", CODE), linux, cpio], image_base=0x100000)
+
+    kept = ("INITRD-MODULES", "INITRD-REQUIRE")
+    for release, rules in ((RELEASE, ["INITRD-REQUIRE"]), ("5.10.0-9-amd64", ["INITRD-REQUIRE", "INITRD-MODULES"])):
+        data = uki(release)
+        image = Image("uki.efi", BytesSource(data))
+        asked = check_asked(image, {"require": ("ext4", "nvme")})
+        given = problems(tmp_path, {"kernel": data}, require=("ext4", "nvme"))
+        for found in (asked, given):
+            assert [problem.id for problem in found if problem.id in kept] == rules
+    problem = one(asked, "INITRD-MODULES")
+    assert (problem.evidence.file, problem.evidence.node) == ("uki.efi", "pe/pe-section/gzip/cpio/kernel-modules")
+    assert ids(problems(tmp_path, {"kernel": data, "initrd": initrd()}, require=("ext4",))) & set(kept) == set()
 
 
 def test_a_kernel_without_xen(tmp_path: Path) -> None:
