@@ -20,13 +20,13 @@ MAX_XEN_CFG = 1 << 20
 class XenConfig:
     """``name``: what people call it; ``path``: where it is in its tree."""
 
-    def __init__(self, name: str, data: bytes, tree: Tree, path: str, section: str | None = None) -> None:
-        """``section``: the one that is booted, where another configuration has said so."""
+    def __init__(self, name: str, data: bytes, tree: Tree, path: str, chained_by: XenConfig | None = None) -> None:
+        """``chained_by``: the configuration whose chain= led here; it has said which section is booted, too."""
         self.name = name
         self.data = data
         self._tree = tree
         self._folder = parts(path)[:-1]
-        self._section = section
+        self.chained_by = chained_by
 
     @staticmethod
     def of(path: Path) -> XenConfig:
@@ -41,7 +41,8 @@ class XenConfig:
     @property
     def section(self) -> str | None:
         """The section that is booted when nobody names one."""
-        return self._section or self.parsed.default
+        said = self.chained_by and self.chained_by.section
+        return said or self.parsed.default
 
     def followed(self) -> XenConfig:
         """The configuration that is used: one that names no kernel is left for the one that chain= names.
@@ -55,7 +56,7 @@ class XenConfig:
             if file is None:
                 break
             folder = "/".join([*self._folder, "chained"])
-            config = XenConfig(file.name, file.text(MAX_XEN_CFG), self._tree, folder, config.section)
+            config = XenConfig(file.name, file.text(MAX_XEN_CFG), self._tree, folder, config)
             left -= 1
         return config
 

@@ -14,6 +14,12 @@ from mbtool.model import Severity
 
 FILES = ("kernel", "ramdisk", "xsm", "ucode", "chain")
 """Keys whose value begins with the name of a file."""
+NOT_IN_NAMES = '"*/:<>?|'
+"""What firmware takes in no name (EDK II, FatPkg/EnhancedFatDxe/FileName.c, FatFileNameIsValid)."""
+INVALID = "ErrCode: 0x8000000000000002"
+"""EFI_INVALID_PARAMETER, as Xen prints it."""
+CHAINED = "Chained configuration file '"
+"""How Xen begins to say that the next one is not there. The name that follows may be anything by then."""
 ALIASES = {"initrd": "ramdisk", "module": "ramdisk", "linux": "kernel", "cmdline": "options", "microcode": "ucode"}
 """What other loaders call the same thing."""
 LAST_LINE_READ = (4, 22)
@@ -45,19 +51,52 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
 
 @set_rule("XEN-CFG-FILE")
 def files_there(boot: BootSet) -> Iterator[Evidence]:
-    """A file that the booted section names is not there."""
+    """A file that the booted section names is not there, or cannot be by such a name."""
     for config, line in _used(boot):
         left = line.key == "chain" and config.line("kernel") is not None
-        if line.key in FILES and not left and named(line) and config.find(named(line)) is None:
-            yield Evidence(
-                f"{line.key} names a file that is not there",
-                config.name,
-                offset=line.offset,
-                field=line.key,
-                expected="a file beside the configuration (or, from the root, on its partition)",
-                found=named(line),
-                console=f"Open failed for {named(line)}: Not found",
-            )
+        if line.key not in FILES or left:
+            continue
+        name = named(line)
+        odd = next((char for char in name if char in NOT_IN_NAMES), "")
+        console, remedy = INVALID, ""
+        if not name:
+            message = f"{line.key} has no value: the firmware is asked for a file without a name"
+            remedy = f"take the line {line.key}= out"
+        elif odd:
+            message = f"{line.key} names a file with {odd} in its name, which the firmware refuses"
+            remedy = "write a backslash between directories" if odd == "/" else ""
+        elif config.find(name) is None:
+            message, console = f"{line.key} names a file that is not there", "Not found"
+        else:
+            continue
+        unread = line.key == "chain" and console != INVALID
+        yield Evidence(
+            message,
+            config.name,
+            offset=line.offset,
+            field=line.key,
+            expected="a file beside the configuration (or, behind a backslash, from the root of its partition)",
+            found=name,
+            console=CHAINED if unread else f"Open failed for {name}: {console}",
+            remedy=remedy,
+        )
+
+
+@set_rule("XEN-CFG-CHAIN")
+def chained(boot: BootSet) -> Iterator[Evidence]:
+    """The configuration is left for another one, whose name Xen reads from memory that it has given back."""
+    config = boot.xen_cfg and boot.xen_cfg.chained_by
+    while config:
+        line = config.parsed.get(xen_cfg.GLOBAL, "chain")
+        assert line is not None
+        yield Evidence(
+            "Xen reads the name of the next file from memory that it has given back to the firmware",
+            config.name,
+            offset=line.offset,
+            field=line.key,
+            found=line.value,
+        )
+        config = config.chained_by
 
 
 @set_rule("XEN-CFG-OTHER-FILE")

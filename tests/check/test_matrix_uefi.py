@@ -75,6 +75,9 @@ SETS = {
     "default": ("default=", "defualt=", ""),  # then it is the first section
     "carriage-returns": ("\n", "\r\n", ""),
     "memory": ("64M", "4M", "DOM0-MEM"),
+    "slash": ("kernel=kernel", "kernel=./kernel", "XEN-CFG-FILE"),
+    "backslash": ("kernel=kernel", "kernel=.\\kernel", ""),
+    "empty": ("ramdisk=initrd", "ramdisk=", "XEN-CFG-FILE"),
     "policy": ("ramdisk=", "xsm=policy\nramdisk=", "XEN-CFG-FILE"),
 }
 
