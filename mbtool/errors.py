@@ -50,10 +50,13 @@ class FormatError(MbtoolError):
 
 
 class UnknownFormatError(FormatError):
-    """No known format matches; ``reasons`` says for each format why not, as (kind, reason) pairs."""
+    """No known format matches; ``reasons`` says for each format why not, as (kind, reason) pairs.
 
-    def __init__(self, source: str, reasons: tuple[tuple[str, str], ...]) -> None:
-        super().__init__("unknown format", source=source)
+    ``found``: what it seems to be, "" when nobody knows.
+    """
+
+    def __init__(self, source: str, reasons: tuple[tuple[str, str], ...], found: str = "") -> None:
+        super().__init__("unknown format", source=source, found=found)
         self.reasons = reasons
 
 

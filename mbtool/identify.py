@@ -90,9 +90,10 @@ def _inspect(source: Source, context: Context) -> Node:
             if not module.reject(source):
                 node = module.inspect(source, context)
                 return _with_segments(node, source, context) if node.get("trailing_bytes") else node
-    raise UnknownFormatError(
-        source.name, tuple((candidate.kind, candidate.load().reject(source)) for candidate in FORMATS)
-    )
+    from mbtool.formats import foreign
+
+    reasons = tuple((candidate.kind, candidate.load().reject(source)) for candidate in FORMATS)
+    raise UnknownFormatError(source.name, reasons, foreign.name(source))
 
 
 def _with_segments(first: Node, source: Source, context: Context) -> Node:

@@ -36,7 +36,7 @@ def form(boot: BootSet) -> Iterator[Evidence]:
         initrd.root.kind,
         0,
         expected="a cpio archive (newc), compressed or not",
-        found=initrd.content.kind,
+        found=str(initrd.content.get("seems") or initrd.content.kind),
     )
 
 

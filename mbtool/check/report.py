@@ -74,7 +74,7 @@ def check_image(image: Image) -> list[Problem]:
     for id_, rule in IMAGE_RULES.items():
         found += _applied(id_, rule(image))
     if not found and image.content.kind == "data":  # a sound stream around something else
-        raise UnknownFormatError(image.path, ())
+        raise UnknownFormatError(image.path, (), str(image.content.get("seems") or ""))
     return _ordered(found)
 
 

@@ -26,8 +26,8 @@ class Context:
         """The node for what ``source`` holds, placed at ``offset`` in the caller's content.
 
         ``size`` overrides the node's size (for a source that would have to be unpacked to know it). Content of
-        unknown format becomes a ``data`` node with a field for each format's reason; an error becomes a finding on
-        one.
+        unknown format becomes a ``data`` node with a field for each format's reason, and one for what it seems to
+        be, if anything; an error becomes a finding on one.
         """
         try:
             if self.depth >= self.budget.limits.max_depth:
@@ -36,7 +36,8 @@ class Context:
             return node if size is None else replace(node, size=size)
         except UnknownFormatError as error:
             reasons = (Field(f"not_{kind.replace(' ', '_').replace('-', '_')}", why) for kind, why in error.reasons)
-            return _opaque(source, offset, size, reasons=tuple(reasons))
+            seems = (Field("seems", error.found, telling=True),) if error.found else ()
+            return _opaque(source, offset, size, reasons=(*seems, *reasons))
         except LimitError as error:
             return _opaque(source, offset, size, Finding.of(error, "LIMIT"))
         except MbtoolError as error:
