@@ -24,6 +24,11 @@ def _pe(image: Image | None) -> Node | None:
     return next((node for node in (root, *root.children) if node.kind == "pe"), None) if root else None
 
 
+def _signed(pe: Node) -> bool:
+    """Whether the program itself is signed: that of a kernel in one of its sections covers that kernel alone."""
+    return any(node.kind == "pe-signature" for node in pe.children)
+
+
 def _embedded(pe: Node | None) -> set[str]:
     """What Xen's image carries in sections of its own, and that its signature covers."""
     sections = pe.children if pe else ()
@@ -44,7 +49,7 @@ def unsigned(boot: BootSet) -> Iterator[Evidence]:
             message = "Refusing to boot unverified kernel with UEFI SecureBoot enabled"
         told.append((boot.kernel, kernel, message))
     for image, pe, message in told:
-        if image is not None and pe is not None and pe.find("pe-signature") is None:
+        if image is not None and pe is not None and not _signed(pe):
             yield Evidence(
                 "carries no signature", image.path, "pe", expected="an Authenticode signature", console=message
             )

@@ -15,6 +15,8 @@ from mbtool.check.image import Image
 from mbtool.check.report import Problem, check_set
 from mbtool.source import open_file
 from tests.check.sets import XEN, ids, problems, vmlinuz
+from tests.formats.pe_images import CODE, Part
+from tests.formats.pe_images import image as pe_image
 
 ASKED: dict[str, Any] = {"secure_boot": True, "firmware": Firmware.UEFI}
 EFI = gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes())
@@ -54,6 +56,14 @@ def test_debians_kernel_is_signed_and_its_xen_is_not(vmlinuz: Path, xen_efi: Pat
     with open_set(xen=xen_efi, kernel=vmlinuz, **ASKED) as boot:
         wrong = [problem for problem in check_set(boot) if problem.id == "SECURE-BOOT-UNSIGNED"]
     assert [problem.evidence.file for problem in wrong] == [str(xen_efi)]
+
+
+@pytest.mark.real
+def test_an_unsigned_image_around_a_signed_kernel(tmp_path: Path, vmlinuz: Path) -> None:
+    """As ukify makes it when it is given no key; sbverify: "No signature table present"."""
+    image = pe_image([Part(b".text", b"\xc3", CODE), Part(b".linux", vmlinuz.read_bytes())], image_base=0x100000)
+    (wrong,) = found(tmp_path, "SECURE-BOOT-UNSIGNED", kernel=image)
+    assert wrong.evidence.file.endswith("kernel")
 
 
 @pytest.mark.real
