@@ -7,7 +7,7 @@ arch/x86/kernel/cpu/microcode/intel.c.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mbtool.errors import FormatError
 from mbtool.formats.findings import Findings
@@ -206,9 +206,7 @@ def _node(head: bytes, data: bytes, total: int, at: int) -> Node:
             update = parse_intel(data)
             extended = update.table.signatures if update.table else ()
         except FormatError as error:
-            findings.append(
-                replace(Finding.of(error, "MICROCODE-CHECKSUM"), remedy="Linux and Xen refuse the file")
-            )
+            findings.append(Finding.of(error, "MICROCODE-CHECKSUM"))
         if total % 1024:
             findings.append(
                 Finding(

@@ -24,6 +24,8 @@ from mbtool.formats.xen_notes import XenNote
 from mbtool.source import BytesSource, open_file
 from tests.check.sets import XEN, packed, vmlinux, vmlinuz
 from tests.cli.run import mbtool
+from tests.formats.pe_images import CODE, Part
+from tests.formats.pe_images import image as pe_image
 from tests.formats.test_initrd import zstd
 
 SCHEMA = json.loads((files("mbtool") / "schemas" / "can-boot.schema.json").read_text())
@@ -270,6 +272,25 @@ def test_an_entry_point_in_zeros(samples: Path, bss: int, told: bool) -> None:
     found = [p for p in check_image(Image("kernel", BytesSource(bytes(data)))) if p.id == "MULTIBOOT-ENTRY-ZEROS"]
     assert [p.severity for p in found] == ["warning"] * told
     assert all(p.evidence.found == f"{entry:#x}" for p in found)
+
+
+@pytest.mark.parametrize(
+    ("machine", "subsystem", "why"),
+    [
+        (0x8664, 10, ""),
+        (0xAA64, 10, "an EFI program for another machine than x86-64"),
+        (0x8664, 11, "a PE image, but no EFI application"),
+        (0x8664, 3, "a PE image, but no EFI application"),
+        (0x14C, 3, "a PE image, but no EFI application"),
+    ],
+    ids=["EFI", "EFI for ARM64", "EFI driver", "Windows", "32-bit Windows"],
+)
+def test_pe_files_that_are_no_efi_program(machine: int, subsystem: int, why: str) -> None:
+    """As firmware's LoadImage and StartImage see it; the launchers in Python's wheels are Windows programs."""
+    data = bytearray(pe_image([Part(b".text", b"\xc3", CODE)]))
+    data[0x44:0x46] = machine.to_bytes(2, "little")
+    data[0x40 + 24 + 68 : 0x40 + 24 + 70] = subsystem.to_bytes(2, "little")
+    assert reason(bytes(data), "grub:chainloader:uefi") == why
 
 
 BASE = 0x100000

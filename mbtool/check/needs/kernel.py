@@ -62,9 +62,9 @@ def efi_program(seen: Seen) -> str:
     place = next((node for node in (content, *content.children) if node.kind == "pe"), None)
     if place is None:
         return "no EFI program: it is no PE image" + (" (no EFI stub)" if content.kind == "bzimage" else "")
-    if place.get("Machine") != PE_X86_64:
-        return "an EFI program for another machine than x86-64"
-    return "" if place.get("Subsystem") == EFI_APPLICATION else "a PE image, but no EFI application"
+    if place.get("Subsystem") != EFI_APPLICATION:
+        return "a PE image, but no EFI application"
+    return "" if place.get("Machine") == PE_X86_64 else "an EFI program for another machine than x86-64"
 
 
 @predicate("boot-sector")
