@@ -24,7 +24,7 @@ from mbtool.source import Limits
 
 SUBJECTS = (
     *("loading", "segments", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config"),
-    *("initrd", "initrd_modules"),
+    *("initrd", "initrd_linux", "initrd_modules"),
     *("command_lines", "xen_values", "linux_options", "contradictions", "repeated"),
     *("xen_cfg", "secure_boot", "revocation"),
 )

@@ -16,6 +16,7 @@ from mbtool.formats.context import Context
 from mbtool.formats.cpio import HEADER_SIZE, Header
 from mbtool.formats.cpio_walk import Entry, show
 from mbtool.formats.findings import Findings
+from mbtool.formats.initrd_init import Programs
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import MIB, Source
 
@@ -88,6 +89,7 @@ class Contents:
         self._links: set[tuple[int, int, int]] = set()
         self._mtimes = (0xFFFFFFFF, 0)
         self._init: dict[bytes, str] = {}
+        self._programs = Programs()
         self._generator = ""
         self._trees: dict[bytes, _Tree] = {}
         self._microcode: dict[str, Node] = {}
@@ -106,6 +108,7 @@ class Contents:
             self._kinds["hard_links"] += file in self._links
             self._links.add(file)
         name = entry.name.removeprefix(b".").lstrip(b"/") if entry.name[:2] == b"./" else entry.name.lstrip(b"/")
+        self._programs.add(name, header, self._body(entry, HEAD) if Programs.matters(header) else b"")
         if name in INIT:
             self._init[name] = self._program(entry)
         elif name in MICROCODE:
@@ -133,6 +136,10 @@ class Contents:
         ]
         if self.init:
             fields.append(Field("init", self.init[0], meaning=self.init[1], telling=True))
+            if refusal := self._programs.refusal(self.init[0].encode()):
+                words = f"{self.init[0]} {refusal.reason}"
+                fields.append(Field("init_refused", -refusal.error, meaning=words, telling=True))
+                fields.append(Field("init_absent", refusal.absent))
         elif not self._microcode:
             fields.append(Field("init", None, meaning="no /init, /sbin/init or /linuxrc", telling=True))
         if self._generator:

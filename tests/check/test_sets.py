@@ -19,7 +19,20 @@ from mbtool.formats.microcode_intel import IntelUpdate, build_intel
 from mbtool.plan.xen_options import Mode
 from mbtool.source import BytesSource
 from tests.check.elf_edit import ehdr, phdr
-from tests.check.sets import LOADER, RELEASE, TOP_2G, XEN, alone, ids, initrd, packed, problems, vmlinux, vmlinuz
+from tests.check.sets import (
+    LOADER,
+    PROGRAM,
+    RELEASE,
+    TOP_2G,
+    XEN,
+    alone,
+    ids,
+    initrd,
+    packed,
+    problems,
+    vmlinux,
+    vmlinuz,
+)
 from tests.conftest import ROOT
 from tests.formats.pe_images import CODE, Part
 from tests.formats.pe_images import image as pe_image
@@ -217,7 +230,7 @@ def test_modules_that_are_part_of_the_kernel(tmp_path: Path) -> None:
     """modprobe takes them by name, as it does other names of modules that are there: both have lists."""
     lists = f"usr/lib/modules/{RELEASE}"
     files = [
-        Member("init", b"#!/bin/sh\n", stat.S_IFREG | 0o755),
+        Member("init", PROGRAM, stat.S_IFREG | 0o755),
         Member(f"{lists}/modules.builtin", b"kernel/drivers/virtio/virtio_pci.ko\n"),
         Member(
             f"{lists}/modules.alias", b"# made\nalias fs-ext4 ext4\nalias crc32c crc32c_intel\nalias pci:* ext4\n"

@@ -1,0 +1,124 @@
+"""Initrds packed in one way or another, and with one init or another: the verdict, and whether Linux runs it."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mbtool.check.boot_set import open_set
+from mbtool.check.report import check_set
+from mbtool.formats.cpio import Member, build_cpio
+from mbtool.formats.cpio_walk import Archive
+from mbtool.source import BytesSource
+from tests.check.sets import ids, problems, vmlinuz
+from tests.conftest import ROOT
+from tests.formats.test_initrd import zstd
+from tests.qemu import run
+
+RUNS = "init: mbtool sample initrd is running"
+PROGRAM, SCRIPT, LINK, FILE = (
+    stat.S_IFREG | 0o755,
+    stat.S_IFREG | 0o755,
+    stat.S_IFLNK | 0o777,
+    stat.S_IFREG | 0o644,
+)
+FOLDER = Member("bin", b"", stat.S_IFDIR | 0o755)
+
+
+def _init() -> bytes:
+    """The init of the sample initrd, a static program."""
+    data = (ROOT / "samples" / "initrd" / "initrd.img").read_bytes()
+    source = BytesSource(gzip.decompress(data[data.index(b"\x1f\x8b") :]))
+    (entry,) = [entry for entry in Archive(source) if entry.name.endswith(b"init")]
+    return source.read(entry.data_offset, entry.header.c_filesize)
+
+
+INIT = _init()
+GOOD = build_cpio([Member("init", INIT, PROGRAM)])
+EARLY = build_cpio([Member("early", b"x")], block=4)
+
+
+def with_init(data: bytes, mode: int = PROGRAM, *more: Member) -> bytes:
+    return gzip.compress(build_cpio([*more, Member("init", data, mode)]))
+
+
+def flagged(flags: int, extra: bytes) -> bytes:
+    """GOOD by gzip, with more in its header."""
+    data = gzip.compress(GOOD)
+    return data[:3] + bytes([flags]) + data[4:10] + extra + data[10:]
+
+
+ROWS: dict[str, tuple[bytes, str]] = {
+    "plain": (GOOD, ""),
+    "gzip": (gzip.compress(GOOD), ""),
+    "gzip-name": (flagged(8, b"a name\0"), ""),
+    "gzip-comment": (flagged(16, b"a comment\0"), "INITRD-CODEC"),
+    "gzip-in-two": (gzip.compress(GOOD[:300]) + gzip.compress(GOOD[300:]), "INITRD-CODEC"),
+    "gzip-for-each": (gzip.compress(EARLY) + gzip.compress(GOOD), ""),
+    "xz": (lzma.compress(GOOD, check=lzma.CHECK_CRC32), ""),
+    "xz-crc64": (lzma.compress(GOOD), "INITRD-CODEC"),
+    "zstd": (zstd(GOOD), ""),
+    "padded": (EARLY + bytes(8) + gzip.compress(GOOD), ""),
+    "unpadded": (EARLY + bytes(2) + gzip.compress(GOOD), "INITRD-CODEC"),
+    "mode": (with_init(INIT, FILE), "INITRD-INIT"),
+    "folder": (with_init(b"", stat.S_IFDIR | 0o755), "INITRD-INIT"),
+    "empty": (with_init(b""), "INITRD-INIT"),
+    "text": (with_init(b"echo no program\n"), "INITRD-INIT"),
+    "machine": (with_init(INIT[:18] + b"\xb7" + INIT[19:]), "INITRD-INIT"),
+    "link": (with_init(b"bin/init", LINK, FOLDER, Member("bin/init", INIT, PROGRAM)), ""),
+    "link-to-a-link": (
+        with_init(b"/sbin/init", LINK, FOLDER, Member("sbin", b"bin", LINK), Member("bin/init", INIT, PROGRAM)),
+        "",
+    ),
+    "dangling": (with_init(b"bin/init", LINK), "INITRD-INIT"),
+    "script": (with_init(b"#!/bin/init -x\n", SCRIPT, FOLDER, Member("bin/init", INIT, PROGRAM)), ""),
+    "no-interpreter": (with_init(b"#!/bin/sh\n"), "INITRD-INIT"),
+    "second": (gzip.compress(GOOD) + with_init(b"", FILE), "INITRD-INIT"),
+    "script-before-its-interpreter": (
+        with_init(b"#! /bin/init\n") + gzip.compress(build_cpio([FOLDER, Member("bin/init", INIT, PROGRAM)])),
+        "",
+    ),
+}
+
+
+@pytest.mark.boot
+@pytest.mark.real
+@pytest.mark.parametrize("name", ROWS)
+def test_verdict_and_boot_agree(tmp_path: Path, vmlinuz_cloud: Path, name: str) -> None:
+    data, rule = ROWS[name]
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(data)
+    with open_set(kernel=vmlinuz_cloud, initrd=initrd) as boot:
+        errors = [problem for problem in check_set(boot) if problem.severity == "error"]
+    assert {problem.id for problem in errors} == ({rule} if rule else set())
+    words = "console=ttyS0 earlyprintk=ttyS0 panic=-1"
+    files = ["-kernel", str(vmlinuz_cloud), "-initrd", str(initrd)]
+    console = run(["-m", "256", *files, "-append", words]).console
+    assert (RUNS in console) == (not rule), console[-2000:]
+    assert all(problem.console in console for problem in errors)
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "sound"),
+    [
+        ("lz4", ("-l",), True),
+        ("lz4", (), False),
+        ("zstd", ("--long=27",), True),
+        ("zstd", ("--long=28",), False),
+        ("xz", ("--check=crc32", "--x86", "--lzma2"), True),
+        ("xz", ("--check=crc32", "--delta=dist=4", "--lzma2"), False),
+    ],
+)
+def test_packers(
+    tmp_path: Path, tool: Callable[[str], str], program: str, options: tuple[str, ...], sound: bool
+) -> None:
+    """Sound where Debian's Linux unpacked it, in boots by hand."""
+    packed = subprocess.run([tool(program), *options, "-c"], input=GOOD, capture_output=True, check=True).stdout
+    found = ids(problems(tmp_path, {"kernel": vmlinuz(), "initrd": packed}))
+    assert found == (set() if sound else {"INITRD-CODEC"})
