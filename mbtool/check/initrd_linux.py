@@ -19,7 +19,7 @@ GZIP_NAME, GZIP_TEXT = 8, 1
 """The flags of a gzip header that Linux skips what belongs to, or does not care for."""
 ZSTD_WINDOW = 128 * MIB
 ALIGN = 4
-ONE_BY_ONE = ("gzip", "bzip2", "xz", "zstd", "lzma")
+ONE_BY_ONE = ("gzip", "bzip2", "xz", "zstd", "lzma", "lzo")
 """Codecs of which Linux unpacks one stream at a time, and wants an archive to be over when it is."""
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mbtool.check.image import Image
-from mbtool.check.report import Problem, check_image
+from mbtool.check.report import Problem, check_asked
 from mbtool.errors import MbtoolError, UnknownFormatError
 from mbtool.record import record
 from mbtool.source import MIB, Limits, open_file
@@ -44,7 +44,7 @@ def check_file(path: str, limits: Limits) -> FileResult:
     """One file; no error of its own gets out."""
     try:
         with open_file(path) as source:
-            return FileResult(path, tuple(check_image(Image(path, source, limits))))
+            return FileResult(path, tuple(check_asked(Image(path, source, limits), {})))
     except UnknownFormatError:
         return FileResult(path, known=False)
     except MbtoolError as error:

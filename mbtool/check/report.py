@@ -81,10 +81,13 @@ def check_image(image: Image) -> list[Problem]:
 def check_asked(image: Image, asked: Mapping[str, Any]) -> list[Problem]:
     """As ``check_image``, and what is ``asked`` of sets (as in BootSet), of the image as a set of its own.
 
-    Of disks, and whatever else no loader starts, the programs in them are compared with the SBAT level.
+    Without a question that is done of an initrd that has an init, and of a kernel that carries an initrd. Of disks,
+    and whatever else no loader starts, the programs in them are compared with the SBAT level.
     """
     found = check_image(image)
     kind = image.content.kind
+    if not any(asked.values()) and not image.content.get("init") and image.section(".initrd") is None:
+        return found
     if kind in ("cpio", "initrd"):
         boot = BootSet(initrd=image, limits=image.limits, **asked)
     elif kind in ("bzimage", "elf", "pe"):

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from mbtool.check.boot_set import open_set
 from mbtool.check.image import Image
 from mbtool.check.policy import Policy
-from mbtool.check.report import UNREADABLE, Problem, at_least, check_asked, check_image, check_set
+from mbtool.check.report import UNREADABLE, Problem, at_least, check_asked, check_set
 from mbtool.errors import InputError, MbtoolError
 from mbtool.model import Severity
 from mbtool.render.problems import problem_json, problem_lines, summary
@@ -129,7 +129,7 @@ class _Judge:
         try:
             with open_stdin() if path == "-" else open_file(path) as source:
                 image = Image(path, source, self._limits)
-                found = check_image(image) if not any(self._asked.values()) else check_asked(image, self._asked)
+                found = check_asked(image, self._asked)
                 yield self._checked(path, found)
                 if image.root.kind in DISKS:
                     for subject, problems in check_disk(image, found, more=self._policy.local, **self._asked):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mbtool.check.boot_set import open_set
-from mbtool.check.report import check_set
+from mbtool.check.image import Image
+from mbtool.check.report import check_asked, check_set
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.cpio_walk import Archive
 from mbtool.source import BytesSource
@@ -122,3 +123,19 @@ def test_packers(
     packed = subprocess.run([tool(program), *options, "-c"], input=GOOD, capture_output=True, check=True).stdout
     found = ids(problems(tmp_path, {"kernel": vmlinuz(), "initrd": packed}))
     assert found == (set() if sound else {"INITRD-CODEC"})
+
+
+def test_lzop_in_two(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    """Debian's Linux 6.1, booted by hand: "junk at the end of compressed archive", and no init."""
+    halves = (GOOD[:300], GOOD[300:])
+    packed = b"".join(
+        subprocess.run([tool("lzop"), "-c"], input=half, capture_output=True, check=True).stdout for half in halves
+    )
+    assert ids(problems(tmp_path, {"kernel": vmlinuz(), "initrd": packed})) == {"INITRD-CODEC"}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_initrd_alone_is_judged_alike(name: str) -> None:
+    data, rule = ROWS[name]
+    errors = [each.id for each in check_asked(Image("initrd", BytesSource(data)), {}) if each.severity == "error"]
+    assert errors == ([rule] if rule else [])

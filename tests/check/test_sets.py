@@ -272,6 +272,8 @@ def test_the_initrd_of_a_unified_kernel_image(tmp_path: Path) -> None:
         given = problems(tmp_path, {"kernel": data}, require=("ext4", "nvme"))
         for found in (asked, given):
             assert [problem.id for problem in found if problem.id in kept] == rules
+        unasked = [problem.id for problem in check_asked(image, {}) if problem.id in kept]
+        assert unasked == [rule for rule in rules if rule != "INITRD-REQUIRE"]
     problem = one(asked, "INITRD-MODULES")
     assert (problem.evidence.file, problem.evidence.node) == ("uki.efi", "pe/pe-section/gzip/cpio/kernel-modules")
     assert ids(problems(tmp_path, {"kernel": data, "initrd": initrd()}, require=("ext4",))) & set(kept) == set()
