@@ -48,12 +48,12 @@ DEVICE = re.compile(r"\([^)]*\)")
 class BootEntry:
     """Paths are as the configuration writes them. ``place``: where it stands in it, for people.
 
-    ``loader``: GRUB's command; ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``limine:`` and protocol elsewhere.
-    ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel is handed, Xen behind
-    dom0's kernel; ``initrds`` are those of them that look as if they were meant for dom0. ``unpaired``: words that
-    go with no kernel here. ``volume``: UUID or label of the file system that the files are on, "" where the entry
-    does not say. ``dropped``: what stood in front of ``xen_cmdline`` and
-    ``cmdline``, and Xen does not look at. ``packed``: the loader is not told to unpack what it starts.
+    ``loader``: GRUB's command, "" where none of those is; elsewhere ``bls``, ``uki``, ``syslinux``, ``mboot.c32``,
+    ``limine:`` and protocol. ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel
+    is handed, Xen behind dom0's kernel; ``initrds`` are those of them that look as if they were meant for dom0.
+    ``unpaired``: words that go with no kernel here. ``volume``: UUID or label of the file system that the files are
+    on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and ``cmdline``, and
+    Xen does not look at. ``packed``: the loader is not told to unpack what it starts.
     """
 
     title: str
@@ -90,6 +90,8 @@ class System:
         self.name = name or tree.name
         bases = dict.fromkeys((boot, "efi", f"{boot}/efi") if boot else ("", "boot"))
         self._bases = tuple(base for base in bases if tree.names(base))
+        self.faults: list[tuple[str, grub_cfg.Fault]] = []
+        """What GRUB does not take for a script: files and places, once the entries have been read."""
         self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
 
     @staticmethod
@@ -142,7 +144,10 @@ class System:
             if not name.endswith("/grubenv"):
                 read.add(file.key)
             files[name] = file.name
-            return _text(file)
+            text = _text(file)
+            if not name.endswith("/grubenv"):
+                self.faults += [(file.name, fault) for fault in grub_cfg.faults(text)]
+            return text
 
         for pattern in GRUB_CONFIGS:
             for path in self._paths(pattern):
@@ -151,7 +156,9 @@ class System:
                 if config is None or config.key in read:
                     continue
                 read.add(config.key)
-                menu = grub_cfg.menu(_text(config), load, f"/{path.rpartition('/')[0]}")
+                text = _text(config)
+                self.faults += [(config.name, fault) for fault in grub_cfg.faults(text)]
+                menu = grub_cfg.menu(text, load, f"/{path.rpartition('/')[0]}")
                 variables.update(menu.variables)
                 for entry in chain.from_iterable(map(grub_cfg.alternatives, menu.entries)):
                     boot = from_grub(entry, files.get(entry.file, config.name))
@@ -237,11 +244,16 @@ def _text(file: TreeFile) -> str:
 
 def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
     """What a menu entry loads, None when it loads nothing (it shows firmware settings, reboots, …)."""
-    loading = next(iter(entry.named(*grub_cfg.LOADING)), None)
-    if loading is None or not loading.arguments:
-        return None
+    loading = next((command for command in entry.named(*grub_cfg.LOADING) if command.arguments), None)
     more = entry.named(*grub_cfg.WITH)
-    paired = [command for command in more if loading.name in grub_cfg.WITH[command.name]]
+    if loading is None:
+        hidden = any(
+            command.name.startswith(("/", "(")) for command in entry.commands
+        )  # by a variable, as it seems
+        lost = more if not hidden else ()
+        return BootEntry(entry.title, config, f"line {entry.line}", "", unpaired=lost) if lost else None
+    behind = entry.commands[entry.commands.index(loading) :]
+    paired = [command for command in more if command in behind and loading.name in grub_cfg.WITH[command.name]]
     unpaired = tuple(command for command in more if command not in paired)
     searches = entry.named("search", "search.fs_uuid", "search.fs_label")
     volume = (

@@ -105,7 +105,7 @@ def _what(told: Problem) -> tuple[str, ...]:
 def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) -> Checked:
     """Every entry of a system; files that several entries name are read once."""
     entries, configs = list(system.entries()), system.xen_configs()
-    if not entries and not configs:
+    if not entries and not configs and not system.faults:
         return
     own = {entry.volume for entry in entries if entry.volume and system.find(entry.xen or entry.kernel) is not None}
     with SetChecker(limits) as checker:
@@ -120,7 +120,8 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
         told = {**asked, "firmware": Firmware.UEFI}
         with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
             yield config.name, [*check_set(boot), *more(boot)]
-    together = [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
+    together = [problem("ENTRY-SYNTAX", item) for item in _faults(system)]
+    together += [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
     yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
 
 
@@ -173,11 +174,16 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
             missing = "a file that the entry names is not there"
             yield "ENTRY-FILE", _evidence(entry, missing, found=name, console=said)
     for command in entry.unpaired:
+        behind = entry.loader in grub_cfg.WITH[command.name]
         yield (
             "ENTRY-COMMAND",
             _evidence(
                 entry,
-                f"{command.name} goes with another command than {entry.loader}",
+                f"{command.name} stands before {entry.loader}"
+                if behind
+                else f"{command.name} goes with another command than {entry.loader}"
+                if entry.loader
+                else f"{command.name} stands without a command that loads a kernel",
                 field=f"line {command.line}",
                 found=command.name,
                 expected="module2 behind multiboot2, module behind multiboot, initrd behind linux",
@@ -204,6 +210,12 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
 def _evidence(entry: BootEntry, message: str, **more: object) -> Evidence:
     more.setdefault("field", entry.place)
     return Evidence(message, entry.config, **more)  # type: ignore[arg-type]
+
+
+def _faults(system: System) -> Iterator[Evidence]:
+    """What GRUB does not read of its configurations."""
+    for name, fault in system.faults:
+        yield Evidence(fault.message, name, field=f"line {fault.line}")
 
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:

@@ -36,6 +36,10 @@ WITH = {
 """Commands that load more, and the loading commands that they go with."""
 CONDITIONS = {"if", "then", "else", "elif", "fi", "while", "do", "done", "!"}
 
+OPENS = ("{", "if", "while", "until", "for")
+CLOSES = {"}": ("{",), "fi": ("if",), "done": ("while", "until", "for")}
+"""Words at the start of a command, and braces, that close others."""
+
 
 @record
 class Command:
@@ -85,6 +89,40 @@ def parse(text: str) -> tuple[GrubEntry, ...]:
     return menu(text).entries
 
 
+@record
+class Fault:
+    """What GRUB does not take for a script, and the line (from 1) on which it begins."""
+
+    message: str
+    line: int
+
+
+def faults(text: str) -> tuple[Fault, ...]:
+    """Why GRUB refuses the text or parts of it: quotes, braces and conditions that do not go together.
+
+    Source: GRUB, grub-core/script/parser.y, yylex.l. What else may be wrong with it is not looked for.
+    """
+    odd: list[int] = []
+    tokens = list(_tokens(text, odd))
+    if odd:  # everything behind it is inside of the quotes
+        return (Fault("a quote is not closed", odd[0]),)
+    found: list[Fault] = []
+    opened: list[tuple[str, int]] = []
+    first = True
+    for token in tokens:
+        closes = CLOSES.get(token.text) if token.special or first else None
+        if closes:
+            if opened and opened[-1][0] in closes:
+                opened.pop()
+            else:
+                found.append(Fault(f"{token.text} closes nothing", token.line))
+        elif token.text in OPENS and (first or token.special):
+            opened.append((token.text, token.line))
+        first = token.special or (first and token.text in CONDITIONS)
+    found += [Fault(f"{text} is not closed", line) for text, line in opened]
+    return tuple(found)
+
+
 def menu(text: str, load: Load = lambda name: None, folder: str = "") -> GrubMenu:
     """The entries, also of the files that are sourced. ``folder``: what $prefix stands for until it is set."""
     parser = _Parser(text, load)
@@ -117,7 +155,7 @@ class _Parser:
         while self._at < len(self._tokens):
             file = self._tokens[self._at].file
             command = self._command()
-            if command is None:
+            if command is None or self._closes():
                 groups += self._opens() - self._closes()
                 if groups < 0:
                     if depth:
@@ -201,11 +239,12 @@ class _Parser:
         while self._at < len(self._tokens) and depth:
             command = self._command()
             if command is not None:
+                opens, closes = self._opens(), self._closes()
                 if command.words:
                     yield command
-                    if not self._opens():
+                    if not (opens or closes):
                         self._follow(command, SOURCING[:2])
-                depth += self._opens()
+                depth += opens - closes
             elif self._closes():
                 depth -= 1
 
@@ -256,8 +295,11 @@ KEEP = "\x01"
 """Stands for a dollar sign that begins no variable."""
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    """Words (quotes taken off, dollars that are quoted hidden) and special characters."""
+def _tokens(text: str, odd: list[int] | None = None) -> Iterator[_Token]:
+    """Words (quotes taken off, dollars that are quoted hidden) and special characters.
+
+    ``odd``: gets the lines of quotes that have no end.
+    """
     at, line = 0, 1
     word: list[str] = []
     begun = False
@@ -288,6 +330,8 @@ def _tokens(text: str) -> Iterator[_Token]:
             continue
         match = _PIECE.match(text, at)
         if match is None:  # a quote without end
+            if odd is not None:
+                odd.append(line)
             at += 1
             continue
         if not begun:

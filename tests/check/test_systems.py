@@ -313,6 +313,36 @@ def test_a_kernel_of_many_entries_is_unpacked_once(root: Path, monkeypatch: pyte
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (("initrd /boot/initrd.img-{0}", "linux /boot/vmlinuz-{0} ro"), {"ENTRY-COMMAND"}),
+        (("lnux /boot/vmlinuz-{0} ro", "initrd /boot/initrd.img-{0}"), {"ENTRY-COMMAND"}),
+        (("linux", "initrd /boot/initrd.img-{0}"), {"ENTRY-COMMAND"}),
+        (("module2 /boot/vmlinuz-{0}", "multiboot2 /boot/xen.gz", "module2 /boot/vmlinuz-{0}"), {"ENTRY-COMMAND"}),
+        (("multiboot3 /boot/xen.gz", "module2 /boot/vmlinuz-{0}"), {"ENTRY-COMMAND"}),
+        (("linux /boot/vmlinuz-{0} ro", "initrd /boot/initrd.img-{0} }}", "menuentry Y {{", "fwsetup"), set()),
+        (("linux /boot/vmlinuz-{0} ro", "initrd /boot/initrd.img-{0}", "fi"), {"ENTRY-SYNTAX"}),
+        (("$load /boot/vmlinuz-{0} ro", "initrd /boot/initrd.img-{0}"), set()),
+        (("reboot",), set()),
+    ],
+)
+def test_commands_in_their_order(root: Path, lines: tuple[str, ...], told: set[str]) -> None:
+    """GRUB, in each of these cases but the last four: you need to load the kernel first."""
+    commands = [line.format(RELEASE) for line in lines]
+    (root / "boot" / "grub" / "grub.cfg").write_text(GOOD + menuentry("Z", *commands))
+    found = set().union(*rules(root).values())
+    assert found - {"ENTRY-NO-INITRD"} == told
+
+
+def test_a_configuration_that_was_cut(root: Path) -> None:
+    """As by a full /boot: there is no entry at all, or the last one is lost."""
+    for text in (f"menuentry X {{\n {LINUX}\n", GOOD + f"menuentry Y {{\n {LINUX}\n", GOOD + "menuentry 'Y"):
+        (root / "boot" / "grub" / "grub.cfg").write_text(text)
+        (problem,) = [each for found in checked(root).values() for each in found if each.severity == "error"]
+        assert (problem.id, problem.console) == ("ENTRY-SYNTAX", "error: syntax error.")
+
+
 LINUX = f"linux /boot/vmlinuz-{RELEASE} root=/dev/sda1 ro\n initrd /boot/initrd.img-{RELEASE}"
 OTHER = "linux /boot/vmlinuz-9 root=/dev/sda1"
 
