@@ -24,9 +24,13 @@ REFUSES = "LOADER-REFUSES"
 """The rule that a file breaks which its loader does not take."""
 LISTS = ("causes", "verify", "rules", "sources")
 PREFIX = re.compile(
-    r"^\s*(\(XEN\)|\(d\d+\))?\s*(\[[^\]]*\]\s*)?(error:|panic on cpu \d+:|kernel panic - not syncing:)?\s*", re.I
+    r"^\s*(qemu(-system-\w+)?:)?\s*(\(XEN\)|\(d\d+\))?\s*(\[[^\]]*\]\s*)?"
+    r"(error:|panic on cpu \d+:|kernel panic - not syncing:)?\s*",
+    re.I,
 )
 """What consoles and programs put in front of a message."""
+QUOTES = str.maketrans("`\u2018\u2019\u00b4\u201c\u201d", "''''\"\"")
+"""As programs, and those who quote them, write them in one way or another."""
 
 
 @record
@@ -129,5 +133,6 @@ def _near(line: str) -> tuple[str, ...]:
 
 
 def _bare(text: str) -> str:
-    """For comparing: no prefix, small letters, single blanks, no full stop at the end."""
-    return re.sub(r"\s+", " ", PREFIX.sub("", text).strip().lower()).rstrip(".")
+    """For comparing: no prefix unless that is all, small letters, one kind of quotes and blanks, no full stop."""
+    text = re.sub(r"\s+", " ", text.translate(QUOTES)).strip()
+    return (PREFIX.sub("", text) or text).lower().rstrip(".")
