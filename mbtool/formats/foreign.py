@@ -35,6 +35,7 @@ FILES = (
     (0, b"\x0b\x01\0\0", "an a.out program (ZMAGIC)"),
     (0, b"\xcc\0\0\0", "an a.out program (QMAGIC)"),
     (0, b"#!", "a script"),
+    (0, b"MZ", "a DOS program, or a damaged PE image"),
 )
 """Where, what, and in words."""
 

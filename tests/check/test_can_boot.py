@@ -279,11 +279,12 @@ def test_an_entry_point_in_zeros(samples: Path, bss: int, told: bool) -> None:
     [
         (0x8664, 10, ""),
         (0xAA64, 10, "an EFI program for another machine than x86-64"),
+        (0xEBC, 10, "EFI byte code, for which the firmware needs an interpreter"),
         (0x8664, 11, "a PE image, but no EFI application"),
         (0x8664, 3, "a PE image, but no EFI application"),
         (0x14C, 3, "a PE image, but no EFI application"),
     ],
-    ids=["EFI", "EFI for ARM64", "EFI driver", "Windows", "32-bit Windows"],
+    ids=["EFI", "EFI for ARM64", "EFI byte code", "EFI driver", "Windows", "32-bit Windows"],
 )
 def test_pe_files_that_are_no_efi_program(machine: int, subsystem: int, why: str) -> None:
     """As firmware's LoadImage and StartImage see it; the launchers in Python's wheels are Windows programs."""

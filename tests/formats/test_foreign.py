@@ -37,6 +37,7 @@ FILES = {
     "a tar archive": tar(),
     "an a.out program (ZMAGIC)": struct.pack("<8I", 0x10B, 0x1000, 0, 0, 0, 0x1020, 0, 0),
     "a volume or file system: squashfs": b"hsqs" + bytes(92),
+    "a DOS program, or a damaged PE image": b"MZ" + bytes(62),
     "": b"no image",
 }
 

@@ -6,7 +6,7 @@ from mbtool.check.needs.seen import Seen, planned, predicate
 
 EFI_APPLICATION = 10
 SECTOR = 512
-PE_X86_64 = 0x8664
+PE_X86_64, EFI_BYTE_CODE = 0x8664, 0xEBC
 
 
 @predicate("bzimage")
@@ -64,6 +64,8 @@ def efi_program(seen: Seen) -> str:
         return "no EFI program: it is no PE image" + (" (no EFI stub)" if content.kind == "bzimage" else "")
     if place.get("Subsystem") != EFI_APPLICATION:
         return "a PE image, but no EFI application"
+    if place.get("Machine") == EFI_BYTE_CODE:
+        return "EFI byte code, for which the firmware needs an interpreter"
     return "" if place.get("Machine") == PE_X86_64 else "an EFI program for another machine than x86-64"
 
 
