@@ -7,15 +7,17 @@ from pathlib import Path
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
+from mbtool.check.initrd import segments
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.formats import linux_details
-from mbtool.model import Severity
+from mbtool.model import STREAM_KINDS, Severity
 from mbtool.plan.xen_options import Mode
 from mbtool.source import MIB, read_file
 
 MAX_CONFIG = 4 * MIB
 NEEDED = b"CONFIG_XEN_DOM0=y"
+INITRD = "CONFIG_BLK_DEV_INITRD"
 
 
 @set_rule("LINUX-NO-DOM0")
@@ -23,11 +25,7 @@ def dom0(boot: BootSet) -> Iterator[Evidence]:
     """The kernel was built without what dom0 needs. Its notes do not tell: they have the dom0 bit all the same."""
     if not boot.on_xen or boot.kernel is None:
         return
-    try:
-        where, text = _beside(boot, boot.kernel) or _inside(boot, boot.kernel)
-    except MbtoolError:
-        return  # nobody promised that there is one, and whatever is wrong with the kernel is said elsewhere
-    lines = text.splitlines()
+    where, lines = _settings(boot, boot.kernel)
     if lines and NEEDED not in lines:
         yield Evidence(
             "the kernel was built without dom0 support",
@@ -37,6 +35,44 @@ def dom0(boot: BootSet) -> Iterator[Evidence]:
             found="not set",
             severity=None if boot.mode is Mode.PV else Severity.WARNING,  # that one does find ACPI
         )
+
+
+@set_rule("INITRD-NOT-CONFIGURED")
+def unpackers(boot: BootSet) -> Iterator[Evidence]:
+    """The kernel was built without initrds, or without an unpacker for a part of this one."""
+    if boot.initrd is None or boot.kernel is None:
+        return
+    where, lines = _settings(boot, boot.kernel)
+    if f"# {INITRD} is not set".encode() in lines:
+        text = "the kernel was built without support for an initrd"
+        yield Evidence(text, boot.initrd.path, field=where, expected=f"{INITRD}=y", found="not set")
+    if f"{INITRD}=y".encode() not in lines:
+        return
+    try:
+        kinds = dict.fromkeys(segment.kind for segment in segments(boot.initrd.root))
+    except MbtoolError:
+        return  # UNREADABLE says so
+    for kind in kinds:
+        needed = f"CONFIG_RD_{kind.upper()}=y"
+        if kind in STREAM_KINDS and needed.encode() not in lines:
+            yield Evidence(
+                f"the kernel was built without an unpacker for {kind}",
+                boot.initrd.path,
+                kind,
+                field=where,
+                expected=needed,
+                found="not set",
+                console=f"compression method {kind} not configured",
+            )
+
+
+def _settings(boot: BootSet, kernel: Image) -> tuple[str, list[bytes]]:
+    """Where the kernel's configuration is, and its lines; none where nothing tells it."""
+    try:
+        where, text = _beside(boot, kernel) or _inside(boot, kernel)
+    except MbtoolError:
+        return "", []  # nobody promised that there is one, and whatever is wrong with the kernel is said elsewhere
+    return where, text.splitlines()
 
 
 def _beside(boot: BootSet, kernel: Image) -> tuple[str, bytes] | None:

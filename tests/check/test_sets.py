@@ -40,6 +40,7 @@ from tests.formats.test_initrd import zstd
 from tests.oracle.made_kernel import HYPERCALL_PAGE, INIT_P2M, VIRT_BASE, XEN_VERSION
 
 MIB = 1 << 20
+NOT_CONFIGURED = "compression method gzip not configured"
 GOOD: dict[str, Any] = {"xen": XEN / "xen-4.18.0.gz", "kernel": vmlinuz(), "initrd": initrd()}
 
 
@@ -314,6 +315,23 @@ def test_the_configuration_beside_a_kernel(tmp_path: Path, config: bytes | None,
     words = {"dom0_mem": "256M"}
     assert ids(problems(tmp_path, GOOD, **words)) == expected
     assert ids(problems(tmp_path, {"kernel": GOOD["kernel"]})) == set()  # not under Xen
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (b"CONFIG_BLK_DEV_INITRD=y\nCONFIG_RD_GZIP=y\n", {}),
+        (b"CONFIG_BLK_DEV_INITRD=y\n# CONFIG_RD_GZIP is not set\n", {"CONFIG_RD_GZIP=y": NOT_CONFIGURED}),
+        (b"CONFIG_BLK_DEV_INITRD=y\nCONFIG_RD_ZSTD=y\n", {"CONFIG_RD_GZIP=y": NOT_CONFIGURED}),
+        (b"# CONFIG_BLK_DEV_INITRD is not set\n", {"CONFIG_BLK_DEV_INITRD=y": ""}),
+        (b"CONFIG_64BIT=y\n", {}),
+    ],
+)
+def test_a_kernel_without_the_unpacker(tmp_path: Path, config: bytes, expected: dict[str, str]) -> None:
+    (tmp_path / f"config-{RELEASE}").write_bytes(config)
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": initrd()})
+    assert {problem.evidence.expected: problem.console for problem in found} == expected
+    assert ids(found) == ({"INITRD-NOT-CONFIGURED"} if expected else set())
 
 
 @pytest.mark.parametrize(("set_", "expected"), [(b"y", set()), (b"m", {"LINUX-NO-DOM0"})])
