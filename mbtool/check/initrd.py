@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import takewhile
@@ -12,6 +14,10 @@ from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.model import Node, Severity
 from mbtool.plan import xen_options
+
+NO_ROOT = "VFS: Unable to mount root fs"
+ROOT = re.compile('"?(root=(?!"?(UUID|LABEL)=)|nfsroot=|rdinit=|initrd=|noinitrd$)')
+"""Options by which Linux may do without an init in the initrd. It knows no file system by its UUID or label."""
 
 
 def archives(image: Image) -> bool:
@@ -42,23 +48,42 @@ def form(boot: BootSet) -> Iterator[Evidence]:
 
 @set_rule("INITRD-NO-INIT")
 def without_init(boot: BootSet) -> Iterator[Evidence]:
-    """The initrd is one archive, or microcode alone, and has no init; of others the format says so itself."""
+    """The initrd has no init; of several archives the format says so itself, unless that is certain to be an error.
+
+    It is where the command line names no root file system either.
+    """
     initrd = boot.initrd
     try:
         if initrd is None or initrd.content.get("init"):
             return
-        if initrd.content.kind != "cpio" and not only_microcode(initrd):
-            return
         kind = initrd.content.kind
+        lost = kind in ("cpio", "initrd") and bool(boot.release) and without_root(boot)
+        if kind != "cpio" and not only_microcode(initrd) and not lost:
+            return
     except MbtoolError:
         return
     yield Evidence(
-        "holds no init program: Linux mounts a root file system itself",
+        "holds no init program, and no root= names a root file system that Linux could mount itself"
+        if lost
+        else "holds no init program: Linux mounts a root file system itself",
         initrd.path,
         kind,
         expected="/init",
-        severity=Severity.WARNING,
+        console=NO_ROOT if lost else "",
+        severity=Severity.ERROR if lost else Severity.WARNING,
     )
+
+
+def words(boot: BootSet) -> list[str]:
+    """The kernel's own words of its command line, those for init left out. Raises InputError for a NUL."""
+    return os.fsdecode((boot.dom0_cmdline or b"").partition(b" -- ")[0]).split()
+
+
+def without_root(boot: BootSet) -> bool:
+    """Whether the kernel's command line is known, and names nothing that a kernel without an initrd could mount."""
+    if boot.dom0_cmdline is None:
+        return False
+    return not any(ROOT.match(word) for word in words(boot))
 
 
 @set_rule("XEN-INITRD")

@@ -135,6 +135,8 @@ def _weighed(boot: BootSet, alone: list[Problem]) -> list[Problem]:
     for problem in together:
         if problem.severity == Severity.ERROR:
             taken.pop(problem.evidence.file, None)
+    again = {(each.id, each.evidence.file) for each in together if each.id == ONLY_OF_INITRDS[0]}
+    alone = [each for each in alone if (each.id, each.evidence.file) not in again]
     alone = [
         replace(problem, severity=Severity.WARNING)
         if problem.severity == Severity.ERROR

@@ -416,6 +416,25 @@ def test_an_initrd_without_init(tmp_path: Path) -> None:
     assert alone(data) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "severity"),
+    [
+        (None, "warning"),
+        ("root=/dev/vda1 ro", "warning"),
+        ("root=PARTUUID=1 ro", "warning"),
+        ("nfsroot=10.0.0.1:/", "warning"),
+        ("console=ttyS0", "error"),
+        ("root=UUID=1 ro", "error"),
+    ],
+)
+@pytest.mark.parametrize("archives", [1, 2])
+def test_no_init_and_no_root(tmp_path: Path, words: str | None, severity: str, archives: int) -> None:
+    """init/do_mounts.c: without /init Linux mounts root= itself, and panics where it cannot."""
+    data = gzip.compress(build_cpio([Member("etc/x", b"x", stat.S_IFREG | 0o644)])) * archives
+    found = one(problems(tmp_path, {"kernel": vmlinuz(), "initrd": data}, cmdline=words), "INITRD-NO-INIT")
+    assert found.severity == severity
+
+
 def test_what_stands_in_front_of_a_header(samples: Path, tmp_path: Path) -> None:
     """The places are those that readelf -S shows."""
     data = (samples / "multiboot1" / "multiboot1.elf").read_bytes()
