@@ -12,8 +12,10 @@ from mbtool.check.boot_set import BootSet, holds_microcode, is_policy
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
-from mbtool.model import Node, Severity
+from mbtool.formats.cpio_walk import Archive, Entry
+from mbtool.model import STREAM_KINDS, Node, Severity
 from mbtool.plan import xen_options
+from mbtool.source import Budget, Source
 
 NO_ROOT = "VFS: Unable to mount root fs"
 ROOT = re.compile('"?(root=(?!"?(UUID|LABEL)=)|nfsroot=|rdinit=|initrd=|noinitrd$)')
@@ -209,6 +211,23 @@ def _numbered(boot: BootSet) -> Iterator[Evidence]:
 def segments(root: Node) -> Iterator[Node]:
     """The archives and streams of an initrd, as they lie one behind the other; what is none is one by itself."""
     return iter(root.children if root.kind == "initrd" and root.children else (root,))
+
+
+def members(image: Image) -> Iterator[tuple[Source, Entry]]:
+    """The members of all archives in the order of unpacking, each with the source that its offsets are in.
+
+    Raises MbtoolError for an unknown format.
+    """
+    from mbtool.formats import compression
+
+    for segment in segments(image.root):
+        source = image.source.part(segment.offset)
+        if segment.kind in STREAM_KINDS:
+            source = compression.open_stream(source, Budget(image.limits))
+        elif segment.kind != "cpio":
+            continue
+        for entry in Archive(source):
+            yield source, entry
 
 
 def early_microcode(image: Image) -> bool:

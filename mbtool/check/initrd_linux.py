@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from mbtool.check.boot_set import BootSet
-from mbtool.check.initrd import segments
+from mbtool.check.initrd import NO_ROOT, ROOT, members, segments, words
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
-from mbtool.model import STREAM_KINDS, Node
+from mbtool.formats.initrd_init import HEAD, NOTHING, Programs
+from mbtool.model import STREAM_KINDS, Node, Severity
 from mbtool.source import MIB
 
 XZ_CHECKS = (0, 1)
@@ -103,6 +105,38 @@ def init(boot: BootSet) -> Iterator[Evidence]:
             field="init",
             console="VFS: Unable to mount root fs" if link else f"Failed to execute /init (error {field.value!r})",
         )
+
+
+@set_rule("INITRD-RDINIT")
+def rdinit(boot: BootSet) -> Iterator[Evidence]:
+    """The program that rdinit= names is not in the initrd, or Linux cannot run it."""
+    try:
+        if boot.initrd is None or not _for_linux(boot) or boot.initrd.find("cpio") is None:
+            return
+        named = [word.removeprefix("rdinit=") for word in words(boot) if word.startswith("rdinit=")]
+        if not named or '"' in named[-1] or "noinitrd" in words(boot):
+            return
+        programs = Programs()
+        for source, entry in members(boot.initrd):
+            size = min(entry.header.c_filesize, HEAD if Programs.matters(entry.header) else 0)
+            name = entry.name.removeprefix(b".") if entry.name[:2] == b"./" else entry.name
+            programs.add(name.lstrip(b"/"), entry.header, source.read(entry.data_offset, size))
+        refusal = programs.refusal(os.fsencode(named[-1]))
+    except MbtoolError:
+        return
+    if refusal is None:
+        return
+    gone = refusal.reason == NOTHING
+    mounts = gone and any(ROOT.match(word) for word in words(boot) if not word.startswith("rdinit="))
+    yield Evidence(
+        f"rdinit={named[-1]} {refusal.reason}",
+        boot.initrd.path,
+        boot.initrd.content.kind,
+        expected="a program in the initrd",
+        found=named[-1],
+        console=NO_ROOT if gone else f"Failed to execute {named[-1]} (error {-refusal.error})",
+        severity=Severity.WARNING if mounts else Severity.ERROR,
+    )
 
 
 def _for_linux(boot: BootSet) -> bool:

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image, Place
-from mbtool.check.initrd import segments
+from mbtool.check.initrd import members
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
-from mbtool.formats.cpio_walk import Archive
-from mbtool.model import STREAM_KINDS
-from mbtool.source import MIB, Budget
+from mbtool.source import MIB
 
 MODULE = re.compile(r"(?P<name>[^/]+)\.ko(?:\.xz|\.gz|\.zst)?")
 TREE = re.compile(r"(?:usr/)?lib/modules/(?P<release>[^/]+)/")
@@ -106,25 +104,17 @@ def modules(image: Image, release: str) -> Modules:
     Files outside of lib/modules count for any: a script may load them by their paths. Raises MbtoolError for an
     unknown format.
     """
-    from mbtool.formats import compression
-
     found = Modules()
     others = _trees(image).keys() - {release} if release in _trees(image) else set()
-    for segment in segments(image.root):
-        source = image.source.part(segment.offset)
-        if segment.kind in STREAM_KINDS:
-            source = compression.open_stream(source, Budget(image.limits))
-        elif segment.kind != "cpio":
+    for source, entry in members(image):
+        path = entry.name.decode("utf-8", "replace").removeprefix(".").lstrip("/")
+        tree = TREE.match(path)
+        if tree and tree["release"] in others:
             continue
-        for entry in Archive(source):
-            path = entry.name.decode("utf-8", "replace").removeprefix(".").lstrip("/")
-            tree = TREE.match(path)
-            if tree and tree["release"] in others:
-                continue
-            name = path.rpartition("/")[2]
-            found.add(name)
-            if tree and name in (BUILTIN, ALIASES) and entry.header.c_filesize <= MAX_LIST:
-                found.read(name, source.read(entry.data_offset, entry.header.c_filesize).decode("utf-8", "replace"))
+        name = path.rpartition("/")[2]
+        found.add(name)
+        if tree and name in (BUILTIN, ALIASES) and entry.header.c_filesize <= MAX_LIST:
+            found.read(name, source.read(entry.data_offset, entry.header.c_filesize).decode("utf-8", "replace"))
     return found
 
 

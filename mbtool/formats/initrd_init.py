@@ -15,6 +15,7 @@ HEAD = 256
 """Bytes of a program that Linux looks at (BINPRM_BUF_SIZE)."""
 MAX_LINKS = 40
 ENOENT, ENOEXEC, EACCES = 2, 8, 13
+NOTHING = "leads to nothing in the archive"
 
 
 @record
@@ -55,7 +56,7 @@ class Programs:
         """Why Linux does not run the program at ``path``; None when it does, as far as can be told."""
         file = self._find(path)
         if file is None:
-            return Refusal("leads to nothing in the archive", ENOENT, absent=True)
+            return Refusal(NOTHING, ENOENT, absent=True)
         reason = self._refused(file)
         if reason or file.elsewhere or not file.head.startswith(b"#!"):
             return reason

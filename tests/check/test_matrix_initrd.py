@@ -139,3 +139,39 @@ def test_an_initrd_alone_is_judged_alike(name: str) -> None:
     data, rule = ROWS[name]
     errors = [each.id for each in check_asked(Image("initrd", BytesSource(data)), {}) if each.severity == "error"]
     assert errors == ([rule] if rule else [])
+
+
+RDINIT = {
+    "rdinit=/bin/init": "",
+    "rdinit=/nope": "error",
+    "rdinit=": "error",
+    "rdinit=/nope rdinit=/bin/init": "",
+    "rdinit=/data": "error",
+    "rdinit=/nope root=/dev/vda1": "warning",
+    "console=tty0 -- rdinit=/nope": "",
+}
+
+
+@pytest.mark.parametrize("words", RDINIT)
+def test_rdinit(tmp_path: Path, words: str) -> None:
+    """The archives are one file system, in which the program may lie behind a link of another archive."""
+    early = build_cpio([Member("bin", b"usr/bin", LINK), Member("data", b"x", FILE)])
+    late = build_cpio([Member("usr/bin/init", INIT, PROGRAM), Member("init", INIT, PROGRAM)])
+    data = early + gzip.compress(late)
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": data}, cmdline=words)
+    severities = [problem.severity for problem in found if problem.id == "INITRD-RDINIT"]
+    assert severities == ([RDINIT[words]] if RDINIT[words] else [])
+
+
+@pytest.mark.boot
+@pytest.mark.real
+def test_rdinit_boots(tmp_path: Path, vmlinuz_cloud: Path) -> None:
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(gzip.compress(GOOD))
+    words = "console=ttyS0 panic=-1 rdinit=/nope"
+    with open_set(kernel=vmlinuz_cloud, initrd=initrd, cmdline=words) as boot:
+        (problem,) = [problem for problem in check_set(boot) if problem.severity == "error"]
+    console = run(["-m", "256", "-kernel", str(vmlinuz_cloud), "-initrd", str(initrd), "-append", words]).console
+    assert problem.id == "INITRD-RDINIT"
+    assert problem.console in console
+    assert RUNS not in console
