@@ -44,13 +44,18 @@ def pvh_iommu(boot: BootSet) -> Iterator[Evidence]:
     """A PVH dom0 needs the IOMMU that is switched off."""
     if not boot.on_xen or boot.mode is not Mode.PVH:
         return
+    spared = any(b"none" in value.split(b",") for value in xen_options.custom(boot.options, b"dom0-iommu"))
+    if not iommu_wanted(boot) and not spared:
+        yield Evidence("the IOMMU is switched off, and a PVH dom0 needs it", XEN, field="iommu")
+
+
+def iommu_wanted(boot: BootSet) -> bool:
+    """Whether Xen uses the IOMMU, if the host has one."""
     wanted = True
     for value in xen_options.custom(boot.options, b"iommu"):
         for word in value.split(b","):
             wanted = (wanted or word in xen_options.TRUE) and word not in xen_options.FALSE
-    spared = any(b"none" in value.split(b",") for value in xen_options.custom(boot.options, b"dom0-iommu"))
-    if not wanted and not spared:
-        yield Evidence("the IOMMU is switched off, and a PVH dom0 needs it", XEN, field="iommu")
+    return wanted
 
 
 @set_rule("PVH-WITHOUT-HAP")

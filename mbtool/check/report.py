@@ -25,7 +25,7 @@ from mbtool.source import Limits
 SUBJECTS = (
     *("loading", "segments", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config"),
     *("initrd", "initrd_linux", "initrd_modules"),
-    *("command_lines", "xen_values", "linux_options", "contradictions", "repeated"),
+    *("command_lines", "xen_values", "linux_options", "contradictions", "fatal_options", "repeated"),
     *("xen_cfg", "secure_boot", "revocation"),
 )
 """The modules of ``mbtool.check`` that hold rules, in the order in which a boot meets them."""

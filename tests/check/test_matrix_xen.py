@@ -197,6 +197,22 @@ ROWS: dict[str, Row] = {
     "pv-4M": Row(PV, "DOM0-MEM", memory("4M")),
     "pv-max-6M": Row(PV, words=memory("64M,max:6M")),
     "pv-max-4M": Row(PV, "DOM0-MEM", memory("max:4M")),
+    # Options
+    **{
+        f"pv-{word}": Row(PV, rule, {"xen_cmdline": f"dom0=pv {word}"})
+        for word, rule in (
+            ("gnttab_max_frames=0", "XEN-OPTION-FATAL"),
+            ("gnttab_max_frames=1", ""),
+            ("sched_credit2_max_cpus_runqueue=0", "XEN-OPTION-FATAL"),
+            ("sched_credit2_max_cpus_runqueue=1", ""),
+            ("acpi=off", "XEN-OPTION-FATAL"),
+            ("noapic", "XEN-OPTION-FATAL"),
+            ("noapic=off", ""),
+            ("nolapic", "XEN-OPTION-FATAL"),
+            ("availmem=32M", "XEN-OPTION-FATAL"),
+            ("availmem=128M", ""),
+        )
+    },
     "pv-initrd": Row(PV, words=memory("26M"), initrd=INITRD),
     "pv-initrd-big": Row(PV, "DOM0-MEM", memory("22M"), initrd=INITRD),
     # PVH
@@ -215,6 +231,8 @@ ROWS: dict[str, Row] = {
     "pvh-no-reloc": pvh(without_note(PVH, PHYS32_RELOC)),
     "pvh-no-hap": pvh(PVH, "PVH-WITHOUT-HAP", words={"xen_cmdline": "dom0=pvh hap=no"}),
     "pvh-shadow": pvh(PVH, words={"xen_cmdline": "dom0=pvh,shadow"}),
+    "pvh-no-iommu-at-all": pvh(PVH, words={"xen_cmdline": "dom0=pvh dom0-iommu=none iommu=off"}),
+    "pvh-no-iommu": pvh(PVH, "XEN-OPTION-FATAL", words={"xen_cmdline": "dom0=pvh dom0-iommu=none"}),
     "pvh-initrd-big": pvh(PVH, "DOM0-MEM", words=memory("20M"), initrd=INITRD),
 }
 
