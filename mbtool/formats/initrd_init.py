@@ -14,6 +14,8 @@ from mbtool.record import record
 HEAD = 256
 """Bytes of a program that Linux looks at (BINPRM_BUF_SIZE)."""
 MAX_LINKS = 40
+GIVEN = (b"", b"dev", b"root")
+"""Directories that Linux has before it unpacks anything (usr/default_cpio_list)."""
 ENOENT, ENOEXEC, EACCES = 2, 8, 13
 NOTHING = "leads to nothing in the archive"
 
@@ -48,7 +50,14 @@ class Programs:
         return bool(runs or stat.S_ISLNK(header.c_mode))
 
     def add(self, name: bytes, header: Header, head: bytes) -> None:
-        """A member: ``name`` without a slash in front, ``head`` its first bytes, a link's whole target."""
+        """A member: ``name`` without a slash in front, ``head`` its first bytes, a link's whole target.
+
+        Its directory has to come before it.
+        """
+        name = name.rstrip(b"/")
+        parent = name.rpartition(b"/")[0]
+        if parent not in self._files and parent not in GIVEN and self._find(parent) is None:
+            return  # Linux drops it without a word
         linked = not stat.S_ISDIR(header.c_mode) and header.c_nlink > 1 and not header.c_filesize
         self._files[name] = _File(header.c_mode, linked, head)
 
@@ -67,7 +76,11 @@ class Programs:
         text = interpreter.decode("utf-8", "backslashreplace").replace("\r", "\\r")
         found = self._find(interpreter)
         if found is None:
-            return Refusal(f"is a script for {text}, which is not in the archive", ENOENT, absent=True)
+            return Refusal(
+                f"is a script for {text}, which is not in the archive, or not behind its directory",
+                ENOENT,
+                absent=True,
+            )
         reason = self._refused(found)
         return reason and Refusal(f"is a script for {text}, which {reason.reason}", reason.error)
 
@@ -87,7 +100,7 @@ class Programs:
         return None if machine in (EM_386, EM_X86_64) else Refusal("is a program for another machine", ENOEXEC)
 
     def _find(self, path: bytes) -> _File | None:
-        """The file at a path, links followed; a directory may be there without a member of its own."""
+        """The file at a path, links followed."""
         left, at, links = path.split(b"/"), list[bytes](), 0
         while left:
             part = left.pop(0)

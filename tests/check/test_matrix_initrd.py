@@ -80,6 +80,10 @@ ROWS: dict[str, tuple[bytes, str]] = {
     "dangling": (with_init(b"bin/init", LINK), "INITRD-INIT"),
     "script": (with_init(b"#!/bin/init -x\n", SCRIPT, FOLDER, Member("bin/init", INIT, PROGRAM)), ""),
     "no-interpreter": (with_init(b"#!/bin/sh\n"), "INITRD-INIT"),
+    "script-for-a-file-without-a-directory": (
+        with_init(b"#!/bin/init\n", SCRIPT, Member("bin/init", INIT, PROGRAM)),
+        "INITRD-INIT",
+    ),
     "second": (gzip.compress(GOOD) + with_init(b"", FILE), "INITRD-INIT"),
     "script-before-its-interpreter": (
         with_init(b"#! /bin/init\n") + gzip.compress(build_cpio([FOLDER, Member("bin/init", INIT, PROGRAM)])),
@@ -156,7 +160,8 @@ RDINIT = {
 def test_rdinit(tmp_path: Path, words: str) -> None:
     """The archives are one file system, in which the program may lie behind a link of another archive."""
     early = build_cpio([Member("bin", b"usr/bin", LINK), Member("data", b"x", FILE)])
-    late = build_cpio([Member("usr/bin/init", INIT, PROGRAM), Member("init", INIT, PROGRAM)])
+    folders = [Member(name, b"", stat.S_IFDIR | 0o755) for name in ("usr", "usr/bin")]
+    late = build_cpio([*folders, Member("usr/bin/init", INIT, PROGRAM), Member("init", INIT, PROGRAM)])
     data = early + gzip.compress(late)
     found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": data}, cmdline=words)
     severities = [problem.severity for problem in found if problem.id == "INITRD-RDINIT"]
