@@ -27,27 +27,6 @@ def archives(image: Image) -> bool:
     return image.find("cpio") is not None
 
 
-@set_rule("INITRD-FORMAT")
-def form(boot: BootSet) -> Iterator[Evidence]:
-    """What was given as an initrd is none."""
-    initrd = boot.initrd
-    if initrd is None:
-        return
-    try:
-        if archives(initrd):
-            return
-    except MbtoolError:
-        return  # UNREADABLE says so
-    yield Evidence(
-        "holds no archive that Linux unpacks",
-        initrd.path,
-        initrd.root.kind,
-        0,
-        expected="a cpio archive (newc), compressed or not",
-        found=str(initrd.content.get("seems") or initrd.content.kind),
-    )
-
-
 @set_rule("INITRD-NO-INIT")
 def without_init(boot: BootSet) -> Iterator[Evidence]:
     """The initrd has no init; of several archives the format says so itself, unless that is certain to be an error.

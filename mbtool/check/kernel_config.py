@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
-from mbtool.check.initrd import segments
+from mbtool.check.initrd import archives, segments
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.formats import linux_details
@@ -18,6 +18,8 @@ from mbtool.source import MIB, read_file
 MAX_CONFIG = 4 * MIB
 NEEDED = b"CONFIG_XEN_DOM0=y"
 INITRD = "CONFIG_BLK_DEV_INITRD"
+RAM_DISKS, RAM_DISK = b"CONFIG_BLK_DEV_RAM=y", "root=/dev/ram0"
+"""What lets Linux take a file system for an initrd of the old kind, and what has it stay the root."""
 
 
 @set_rule("LINUX-NO-DOM0")
@@ -35,6 +37,33 @@ def dom0(boot: BootSet) -> Iterator[Evidence]:
             found="not set",
             severity=None if boot.mode is Mode.PV else Severity.WARNING,  # that one does find ACPI
         )
+
+
+@set_rule("INITRD-FORMAT")
+def form(boot: BootSet) -> Iterator[Evidence]:
+    """What was given as an initrd is none: no archives, nor a file system that is to be the root in a RAM disk."""
+    initrd = boot.initrd
+    if initrd is None:
+        return
+    try:
+        if archives(initrd):
+            return
+        content = initrd.content
+    except MbtoolError:
+        return  # UNREADABLE says so
+    lines = _settings(boot, boot.kernel)[1] if boot.kernel is not None else []
+    as_root = content.kind == "ext" and RAM_DISK in (boot.cmdline or "").split()
+    if as_root and RAM_DISKS in lines:
+        return
+    yield Evidence(
+        "holds no archive that Linux unpacks",
+        initrd.path,
+        initrd.root.kind,
+        0,
+        expected="a cpio archive (newc), compressed or not",
+        found=str(content.get("seems") or content.kind),
+        severity=Severity.WARNING if as_root and not lines else None,
+    )
 
 
 @set_rule("INITRD-NOT-CONFIGURED")

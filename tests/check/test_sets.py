@@ -6,6 +6,7 @@ import gzip
 import lzma
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,34 @@ def test_the_initrd_of_a_unified_kernel_image(tmp_path: Path) -> None:
     problem = one(asked, "INITRD-MODULES")
     assert (problem.evidence.file, problem.evidence.node) == ("uki.efi", "pe/pe-section/gzip/cpio/kernel-modules")
     assert ids(problems(tmp_path, {"kernel": data, "initrd": initrd()}, require=("ext4",))) & set(kept) == set()
+
+
+@pytest.mark.parametrize(
+    ("config", "cmdline", "severity"),
+    [
+        (b"CONFIG_BLK_DEV_RAM=y\n", "root=/dev/ram0 ro", None),
+        (b"CONFIG_BLK_DEV_RAM=y\n", "root=/dev/vda1", "error"),
+        (b"CONFIG_BLK_DEV_RAM=m\n", "root=/dev/ram0", "error"),
+        (None, "root=/dev/ram0", "warning"),
+        (None, None, "error"),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_file_system_as_an_initrd(
+    tmp_path: Path,
+    tool: Callable[[str], str],
+    pack: Any,
+    config: bytes | None,
+    cmdline: str | None,
+    severity: str | None,
+) -> None:
+    """A Linux 6.1 with RAM disks, booted by hand: "VFS: Mounted root (ext2 filesystem)", and its init runs."""
+    image = tmp_path / "image"
+    subprocess.run([tool("mke2fs"), "-q", "-F", str(image), "1M"], check=True)
+    if config is not None:
+        (tmp_path / f"config-{RELEASE}").write_bytes(config)
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": pack(image.read_bytes())}, cmdline=cmdline)
+    assert [problem.severity for problem in found if problem.id == "INITRD-FORMAT"] == [severity] * bool(severity)
 
 
 def test_a_kernel_without_xen(tmp_path: Path) -> None:
