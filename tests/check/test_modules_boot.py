@@ -25,7 +25,7 @@ from tests.qemu import run
 
 pytestmark = [pytest.mark.boot, pytest.mark.real, pytest.mark.xdist_group("modules")]
 
-OVER = rf"{END}|Hardware Dom0 (halted|crashed|shutdown)|Manual reset required|not syncing"
+OVER = rf"{END}|Hardware Dom0 (halted|crashed|shutdown)|Manual reset required|not syncing: .*\n"
 FOUND = "microcode: CPU0 update rev 0x1 to 0x10 failed"
 """Xen has found the microcode, and QEMU's processor takes none."""
 CONFIG = "grub/grub.cfg"
