@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.image import Image, Place
 from mbtool.check.multiboot import addressed, headers
+from mbtool.check.pe_loader import refusals
 from mbtool.check.rule import Evidence, image_rule, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.model import Node, Severity
@@ -63,6 +64,17 @@ def refused(boot: BootSet) -> Iterator[Evidence]:
                 found=f"{value:#x}",
                 severity=Severity.WARNING if narrow else None,
             )
+    for told in refusals(place.node, image.source.size):
+        yield Evidence(
+            "the firmware does not load it, or it cannot run where it is loaded",
+            image.path,
+            place.path,
+            place.start + next((field.offset or 0 for field in place.node.fields if field.name == told.field), 0),
+            told.field,
+            expected=told.expected,
+            found=told.found,
+            console=told.console,
+        )
 
 
 @image_rule("XEN-RELOC-DISCARDABLE")

@@ -438,6 +438,30 @@ def test_a_program_that_firmware_refuses(tmp_path: Path, at: int, value: int, fi
     assert "EFI-PROGRAM-REFUSED" not in ids(problems(tmp_path, files, firmware=Firmware.BIOS))
 
 
+@pytest.mark.parametrize(
+    ("at", "size", "value", "field"),
+    [
+        (24 + 108, 4, 0, "NumberOfRvaAndSizes"),
+        (24 + 108, 4, 5, "NumberOfRvaAndSizes"),
+        (24 + 60, 4, 0, "SizeOfHeaders"),
+        (24 + 60, 4, 0x300000, "SizeOfHeaders"),
+        (22, 2, 0x227, "Characteristics"),
+        (24 + 112 + 5 * 8, 8, 0, "BaseRelocationTable"),
+        (24 + 32, 4, 0x1000, "SectionAlignment"),
+        (6, 2, 0, "NumberOfSections"),
+    ],
+)
+def test_headers_that_firmware_refuses(tmp_path: Path, at: int, size: int, value: int, field: str) -> None:
+    """Debian's xen.efi, changed so, was not started by OVMF, or died as soon as it moved itself."""
+    data = bytearray(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    at += int.from_bytes(data[0x3C:0x40], "little")
+    data[at : at + size] = value.to_bytes(size, "little")
+    files = {**GOOD, "xen": bytes(data)}
+    found = [each for each in problems(tmp_path, files, firmware=Firmware.UEFI) if each.id == "EFI-PROGRAM-REFUSED"]
+    assert field in {each.evidence.field for each in found}
+    assert "EFI-PROGRAM-REFUSED" not in ids(problems(tmp_path, files, firmware=Firmware.BIOS))
+
+
 def test_an_initrd_without_init(tmp_path: Path) -> None:
     """One archive that is only files: Linux finds no /init, and mounts root= itself."""
     data = gzip.compress(build_cpio([Member("etc/x", b"x", stat.S_IFREG | 0o644)]))

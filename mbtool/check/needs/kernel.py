@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mbtool.check.needs.seen import Seen, planned, predicate
+from mbtool.check.pe_loader import refusals
 
 EFI_APPLICATION = 10
 SECTOR = 512
@@ -66,7 +67,10 @@ def efi_program(seen: Seen) -> str:
         return "a PE image, but no EFI application"
     if place.get("Machine") == EFI_BYTE_CODE:
         return "EFI byte code, for which the firmware needs an interpreter"
-    return "" if place.get("Machine") == PE_X86_64 else "an EFI program for another machine than x86-64"
+    if place.get("Machine") != PE_X86_64:
+        return "an EFI program for another machine than x86-64"
+    told = next(refusals(place, seen.image.source.size), None)
+    return f"firmware does not load it: {told.field} is {told.found}, not {told.expected}" if told else ""
 
 
 @predicate("boot-sector")
