@@ -15,7 +15,9 @@ from itertools import chain
 from pathlib import Path
 from posixpath import normpath
 
+from mbtool.check import bls_rules
 from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
+from mbtool.check.rule import Evidence
 from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
 from mbtool.errors import InputError
 from mbtool.formats import bls, grub_cfg, limine_conf, syslinux_cfg
@@ -53,7 +55,8 @@ class BootEntry:
     is handed, Xen behind dom0's kernel; ``initrds`` are those of them that look as if they were meant for dom0.
     ``unpaired``: words that go with no kernel here. ``volume``: UUID or label of the file system that the files are
     on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and ``cmdline``, and
-    Xen does not look at. ``packed``: the loader is not told to unpack what it starts.
+    Xen does not look at. ``packed``: the loader is not told to unpack what it starts. ``faults``: rules that the
+    entry breaks by itself.
     """
 
     title: str
@@ -70,6 +73,7 @@ class BootEntry:
     volume: str = ""
     dropped: tuple[str, ...] = ()
     packed: bool = False
+    faults: tuple[tuple[str, Evidence], ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -344,12 +348,16 @@ def _without_first_words(entry: BootEntry) -> BootEntry:
 
 def from_bls(entry: bls.BlsEntry, config: str, variables: Mapping[str, str]) -> BootEntry:
     """What an entry of the Boot Loader Specification starts; ``variables``: GRUB's, which Fedora's make use of."""
-    title = " ".join(part for part in (entry.title, entry.version) if part)
+    title = " ".join(part for part in (entry.title, entry.version) if part) or config.rpartition("/")[2]
     initrds = tuple(path for word in entry.initrd for path in grub_cfg.filled(word, variables).split())
     cmdline = grub_cfg.filled(entry.options, variables)
+    faults = tuple(bls_rules.faults(entry, config))
+    base = BootEntry(title, config, "", "bls" if entry.linux else "uki", cmdline=cmdline, faults=faults)
+    if bls_rules.is_foreign(entry):
+        return base
     if entry.linux:
-        return BootEntry(title, config, "", "bls", kernel=entry.linux, initrds=initrds, cmdline=cmdline)
-    return BootEntry(title, config, "", "uki", kernel=entry.uki or entry.efi, cmdline=cmdline)
+        return _with(base, kernel=entry.linux, initrds=initrds)
+    return _with(base, kernel=entry.uki or entry.efi)
 
 
 def _with(entry: BootEntry, **more: object) -> BootEntry:

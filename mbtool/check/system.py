@@ -164,6 +164,7 @@ def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
 
 
 def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Evidence]]:
+    yield from entry.faults
     for name in entry.files:
         if system.find(name) is None:
             said = (
