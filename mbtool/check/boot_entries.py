@@ -31,9 +31,14 @@ MAX_CONFIG = 1 << 20
 GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg", "EFI/*/grub.cfg")
 BLS_ENTRIES = "loader/entries/*.conf"
 SYSLINUX_CONFIGS = (
-    *("syslinux/syslinux.cfg", "extlinux/extlinux.conf", "isolinux/isolinux.cfg"),
-    *("syslinux.cfg", "extlinux.conf", "isolinux.cfg", "EFI/*/syslinux.cfg"),
+    *(
+        f"{folder}{name}"
+        for folder in ("syslinux/", "extlinux/", "isolinux/", "")
+        for name in ("syslinux.cfg", "extlinux.conf", "isolinux.cfg")
+    ),
+    "EFI/*/syslinux.cfg",
 )
+"""Source: SYSLINUX, core/fs/lib/loadconfig.c, generic_load_config, and its like in core/fs/iso9660."""
 UKIS = "EFI/Linux/*.efi"
 """Boot Loader Specification, type 2: programs that are entries by themselves."""
 SUBVOLUME = re.compile(r"(?:^|\s)rootflags=(?:[^\s,]*,)*subvol=([^\s,]+)")
@@ -85,14 +90,15 @@ class BootEntry:
 class System:
     """A tree with boot files in it: the root of a system, its /boot, or a volume of a disk.
 
-    ``name``: what people call it; ``boot``: the path of the boot directory in the tree.
+    ``name``: what people call it; ``boot``: the path of the boot directory in the tree; ``top``: that of the
+    directory that was asked for, where an ESP or a CD has its configurations beside boot.
     """
 
-    def __init__(self, tree: Tree, boot: str = "", name: str = "") -> None:
+    def __init__(self, tree: Tree, boot: str = "", name: str = "", top: str = "") -> None:
         self.tree = tree
         self.boot = boot
         self.name = name or tree.name
-        bases = dict.fromkeys((boot, "efi", f"{boot}/efi") if boot else ("", "boot"))
+        bases = dict.fromkeys((boot, top, "efi", f"{boot}/efi") if boot else ("", "boot"))
         self._bases = tuple(base for base in bases if tree.names(base))
         self.faults: list[tuple[str, grub_cfg.Fault]] = []
         """What GRUB does not take for a script: files and places, once the entries have been read."""
@@ -105,7 +111,8 @@ class System:
             raise InputError("is no directory", source=str(folder))
         if (folder / "boot").is_dir():
             return System(FolderTree(folder), "boot", str(folder))
-        return System(FolderTree(folder.absolute().parent), folder.absolute().name, str(folder))
+        name = folder.absolute().name
+        return System(FolderTree(folder.absolute().parent), name, str(folder), name)
 
     def find(self, name: str) -> TreeFile | None:
         """The file that a configuration names: from the root, or from /boot or the ESP, as file systems."""
@@ -122,20 +129,17 @@ class System:
         """Every entry of every configuration that is there. Raises InputError for one that cannot be read."""
         variables: dict[str, str] = {}
         yield from map(self._in_subvolume, self._grub(variables))
-        for file in self._matching(BLS_ENTRIES):
+        for _, file in self._found(BLS_ENTRIES):
             yield self._in_subvolume(from_bls(bls.parse(_text(file)), file.name, variables))
-        for path in self._paths(UKIS):
-            name = path.rpartition("/")[2]
-            yield BootEntry(name, f"{self.name}/{path.removeprefix(f'{self.boot}/')}", "", "uki", kernel=f"/{path}")
-        for pattern in SYSLINUX_CONFIGS:
-            for path in self._paths(pattern):
-                yield from self._syslinux(path)
-        for pattern in LIMINE_CONFIGS:
-            for file in self._matching(pattern):
-                for told in limine_conf.parse(_text(file)):
-                    found = from_limine(told, file.name)
-                    if found is not None:
-                        yield found
+        for path, file in self._found(UKIS):
+            yield BootEntry(path.rpartition("/")[2], file.name, "", "uki", kernel=f"/{path}")
+        for path, file in self._found(*SYSLINUX_CONFIGS):
+            yield from self._syslinux(path, file)
+        for _, file in self._found(*LIMINE_CONFIGS):
+            for told in limine_conf.parse(_text(file)):
+                found = from_limine(told, file.name)
+                if found is not None:
+                    yield found
 
     def _grub(self, variables: dict[str, str]) -> Iterator[BootEntry]:
         """The entries of GRUB's configurations, each file read once; their ``variables`` are put in there."""
@@ -185,11 +189,8 @@ class System:
         lists = {name: tuple(map(inside, getattr(entry, name))) for name in ("initrds", "modules")}
         return _with(entry, kernel=inside(entry.kernel), xen=inside(entry.xen), **lists)
 
-    def _syslinux(self, path: str) -> Iterator[BootEntry]:
+    def _syslinux(self, path: str, file: TreeFile) -> Iterator[BootEntry]:
         """The labels of a configuration, with those of the files that it includes."""
-        file = self.tree.find(path)
-        if file is None:
-            return
         folder = path.rpartition("/")[0]
 
         def include(name: str) -> str | None:
@@ -204,10 +205,9 @@ class System:
     def xen_configs(self) -> list[tuple[XenConfig, TreeFile | None]]:
         """Configurations of Xen's EFI loader on the ESP, each with the loader that reads it if that is there."""
         found = []
-        for path in self._paths(XEN_CONFIGS):
-            file = self.tree.find(path)
-            data = file.text(MAX_XEN_CFG) if file is not None else b""
-            if file is not None and b"[global]" in data:
+        for path, file in self._found(XEN_CONFIGS):
+            data = file.text(MAX_XEN_CFG)
+            if b"[global]" in data:
                 folder = path.rpartition("/")[0]
                 own = self.tree.find(path.removesuffix(".cfg") + ".efi", any_case=True)
                 xens = [
@@ -223,10 +223,14 @@ class System:
         files = [file for name in names if (file := self.tree.find(f"{self.boot}/{name}")) is not None]
         return list({file.key: file for file in files}.values())
 
-    def _matching(self, pattern: str) -> list[TreeFile]:
-        """The files of a pattern, below any of the directories where a loader looks, each once."""
-        files = [file for path in self._paths(pattern) if (file := self.tree.find(path)) is not None]
-        return list({file.key: file for file in files}.values())
+    def _found(self, *patterns: str) -> Iterator[tuple[str, TreeFile]]:
+        """The files of some patterns, below any of the directories where a loader looks, each once, by one path."""
+        read: set[str] = set()
+        for path in chain.from_iterable(map(self._paths, patterns)):
+            file = self.tree.find(path)
+            if file is not None and file.key not in read:
+                read.add(file.key)
+                yield path, file
 
     def _paths(self, pattern: str) -> Iterator[str]:
         return (path for base in self._bases for path in _matches(self.tree, base, parts(pattern)))
