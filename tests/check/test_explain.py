@@ -75,12 +75,37 @@ SAID = [
     # Xen 4.20 to 4.22
     ("(XEN) Could not construct d0", "Could not construct d0"),
     ("(XEN) Failed to load kernel: -1", "Failed to load kernel: *"),
-    ("(XEN) FATAL TRAP: vector = 13 (general protection fault)", "FATAL TRAP: vector = *"),
+    ("(XEN) FATAL TRAP: vector = 13 (general protection fault)", "FATAL TRAP: *"),
     (
         "EFI stub: ERROR: Failed to decompress kernel",
         "Failed to decompress kernel",
     ),
     ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00", "Attempted to kill init!*"),
+    # Xen's EFI loader, its unpackers, and lines that are no errors but the last ones to be seen
+    ("Configuration file not found.", "Configuration file not found."),
+    ("PE invalid section size + address", "PE invalid section size + address"),
+    (
+        "Couldn't obtain the File System Protocol Interface: ErrCode: 0x8000000000000003",
+        "Couldn't obtain the File System Protocol Interface",
+    ),
+    ("(XEN) ZSTD-compressed data is truncated", "ZSTD-compressed data is *"),
+    ("(XEN) d0 kernel: broken ELF: too many ELF notes", "broken ELF: *"),
+    ("(XEN) Dom0 kernel broken ELF: out of range access", "broken ELF: *"),
+    ("(XEN) *** Building a PV Dom0 ***", "*** Building a PV Dom* ***"),
+    ("(XEN) Xen is relinquishing VGA console.", "Xen is relinquishing VGA console"),
+    ("(XEN) Unable to load FLASK policy", "Unable to load FLASK policy"),
+    (
+        "(XEN) IO-APIC + timer doesn't work!  Boot with apic_verbosity=debug and send a report",
+        "IO-APIC + timer doesn't work!",
+    ),
+    # GRUB, before a kernel is there and while it is loaded
+    ("error: no such partition.", "no such partition"),
+    ("error: attempt to read or write outside of disk `hd0'.", "attempt to read or write outside of disk `*'"),
+    ("error: couldn't find suitable memory target.", "couldn't find suitable memory target"),
+    ("error: variable `prefix' isn't set.", "variable `*' isn't set"),
+    ("error: Section 2 is inside image headers", "Section * is inside image headers"),
+    ("Failed to boot both default and fallback entries.", "Failed to boot both default and fallback entries"),
+    ("grub rescue>", "grub rescue>"),
     # QEMU 7.2
     ("qemu: linux kernel too old to load a ram disk", "qemu: linux kernel too old to load a ram disk"),
     ("linux kernel too old", "qemu: linux kernel too old to load a ram disk"),
