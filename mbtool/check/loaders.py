@@ -20,9 +20,11 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +36,11 @@ from mbtool.source import read_file
 
 MAX_FILE = 1 << 20
 FIRMWARE = ("bios", "uefi")
+VERSION = re.compile(r"[0-9][0-9A-Za-z.+~_-]*")
+"""A version as programs and packages have it: 4.17.7, 2.12~rc1, 2.06-13+deb12u1."""
+DOM0 = "dom0-"
+"""How Xen's ways of starting dom0 begin; its mode follows."""
+LIST = "mbtool can-boot --list shows all"
 _LISTS = ("versions", "firmware", "unpacks", "payloads", "needs", "sources")
 _TEXTS = ("name", "mode", "title", "protocol")
 _TABLES = ("says",)
@@ -106,32 +113,85 @@ def _row(source: str, where: str, row: dict[str, Any], predicates: tuple[str, ..
 def choose(rows: Sequence[Loader], wanted: str) -> list[Loader]:
     """The rows that ``NAME[-VERSION][:MODE][:FIRMWARE]`` stands for, one per way and firmware.
 
-    Without a version the newest is taken. Raises InputError with what there is, when nothing fits.
+    A version belongs to the newest row that is not newer than it: a point release to its release, a later one to
+    the last that was looked at. Without a version the newest row is taken. Raises InputError when nothing fits.
     """
     head, *rest = wanted.split(":")
-    found = []
-    for row in _spread(rows):
-        version = next((each for each in row.versions if head == f"{row.name}-{each}"), None)
-        if head == row.name and _newest(rows, row):
-            version = row.version
-        if version is not None and all(part in (row.mode, row.on) for part in rest):
-            found.append(replace(row, versions=(version,)))
+    named = [way for way in _ways(rows) if _asked(way, head) is not None]
+    fitting = [way for way in named if all(part in (way[0].mode, way[0].on) for part in rest)]
+    found = [row for way in fitting if (row := _held(way, _asked(way, head) or "")) is not None]
     if not found:
-        raise InputError(f"no loader {wanted!r} is known", expected=f"one of: {', '.join(map(str, _spread(rows)))}")
+        raise InputError(f"no loader {wanted!r} is known", expected=_near(rows, named, fitting, head), remedy=LIST)
     return found
+
+
+def choose_for(rows: Sequence[Loader], wanted: str, firmware: str, mode: str) -> list[Loader]:
+    """As ``choose``, without what is for other firmware, or starts dom0 in another mode ("": either will do).
+
+    Raises InputError when nothing is left: what was asked for contradicts itself.
+    """
+    found = choose(rows, wanted)
+    left = [row for row in found if not firmware or row.on in ("", firmware)]
+    if not left:
+        raise InputError(f"--loader {wanted} and --firmware {firmware} contradict each other")
+    left = [row for row in left if not mode or not row.mode.startswith(DOM0) or row.mode == DOM0 + mode]
+    if not left:
+        raise InputError(f"--loader {wanted} and --mode {mode} contradict each other")
+    return left
 
 
 def newest(rows: Sequence[Loader]) -> list[Loader]:
     """Every way of every loader in its newest version."""
-    return [replace(row, versions=row.versions[-1:]) for row in _spread(rows) if _newest(rows, row)]
+    return [way[-1] for way in _ways(rows)]
 
 
-def _newest(rows: Sequence[Loader], row: Loader) -> bool:
-    """Whether no other row tells of a newer version of the same: rows go from old to new."""
-    same = [other for other in rows if (other.name, other.mode) == (row.name, row.mode)]
-    return same[-1].version == row.version
+def _ways(rows: Iterable[Loader]) -> list[list[Loader]]:
+    """Each way of a loader on each firmware: a row per version, from old to new."""
+    ways: dict[tuple[str, str, str], list[Loader]] = {}
+    for row in rows:
+        for on in row.firmware or ("",):
+            for version in row.versions or ("",):
+                each = replace(row, firmware=(on,) if on else (), versions=(version,) if version else ())
+                ways.setdefault((row.name, row.mode, on), []).append(each)
+    return [sorted(way, key=lambda row: _numbers(row.version)) for way in ways.values()]
 
 
-def _spread(rows: Iterable[Loader]) -> list[Loader]:
-    """A row for each firmware."""
-    return [replace(row, firmware=(each,)) if each else row for row in rows for each in row.firmware or ("",)]
+def _asked(way: Sequence[Loader], head: str) -> str | None:
+    """The version that is asked for, "" for the newest; None when it is another loader."""
+    name, mark, version = head[: len(way[0].name)], head[len(way[0].name) :][:1], head[len(way[0].name) + 1 :]
+    if name != way[0].name or mark not in ("", "-") or bool(mark) != bool(version):
+        return None
+    known = not version or VERSION.fullmatch(version) or any(row.version == version for row in way)
+    return version if known else None
+
+
+def _held(way: Sequence[Loader], version: str) -> Loader | None:
+    """The row that holds a version, None when all are newer."""
+    same = [row for row in way if row.version == version]
+    older = [row for row in way if not version or _numbers(row.version) <= _numbers(version)]
+    return next(reversed(same or older), None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """For comparing: 2.06 is older than 2.12, and 4.17.7 newer than 4.17."""
+    return tuple(map(int, re.findall("[0-9]{1,9}", version)))
+
+
+def _near(rows: Sequence[Loader], named: list[list[Loader]], fitting: list[list[Loader]], head: str) -> str:
+    """What might have been meant, in a few words."""
+    if fitting:
+        oldest = min((way[0] for way in fitting), key=lambda row: _numbers(row.version))
+        return f"{oldest.name}-{oldest.version} or later"
+    if named:
+        return f"one of: {', '.join(dict.fromkeys(_way(way[0]) for way in named))}"
+    names = sorted({row.name for row in rows})
+    return f"one of: {', '.join(get_close_matches(head, names, 3) or names)}"
+
+
+def _way(row: Loader) -> str:
+    return ":".join(part for part in (row.name, row.mode, row.on) if part)
+
+
+def listing(rows: Iterable[Loader]) -> list[tuple[str, str, str]]:
+    """Each way of each loader: how it is asked for, the versions that were looked at, and its title."""
+    return [(_way(way[-1]), " ".join(row.version for row in way), way[-1].title) for way in _ways(rows)]

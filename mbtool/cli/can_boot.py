@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mbtool.check.loader import Loader
 
 
 def can_boot(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="The image; - is standard input.", show_default=False)
-    ],
+        str | None, typer.Argument(metavar="FILE", help="The image; - is standard input.", show_default=False)
+    ] = None,
     loader: Annotated[
         list[str] | None,
         typer.Option(
@@ -21,6 +25,7 @@ def can_boot(
             help="Ask for this loader (repeat); without a version its newest. Default: all.",
         ),
     ] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the loaders, with the versions looked at.")] = False,
     loaders: Annotated[
         Path | None,
         typer.Option("--loaders", metavar="FILE", help="More loaders, in the shape of mbtool's own (TOML)."),
@@ -36,23 +41,33 @@ def can_boot(
 ) -> None:
     """Say which loaders can start an image, and why others cannot.
 
-    The loaders are data with a source for each row; a row says what was looked at, in which version. Exit status:
-    0 every loader that was asked for can (asked for none: at least one can), 1 not so, 2 unusable input.
+    The loaders are data with a source for each row; a row says what was looked at, in which version. Any other
+    version is judged as the last one before it that was looked at, which the answer names.
+
+    Exit status: 0 every loader that was asked for can (asked for none: at least one can), 1 not so, 2 unusable
+    input.
 
     \b
     Examples:
       mbtool can-boot vmlinuz
       mbtool can-boot vmlinuz --loader xen-4.14:dom0-pv --loader pvgrub-2.06
       mbtool can-boot xen.gz --loader grub:multiboot2:uefi --loader limine
+      mbtool can-boot --list
     """
     from mbtool.check import capabilities
     from mbtool.check import loaders as rows
     from mbtool.check.image import Image
+    from mbtool.errors import InputError
     from mbtool.render.json import dumps
     from mbtool.render.style import Style, printable
     from mbtool.source import MIB, Limits, open_file, open_stdin
 
     known = (*rows.loaders(), *(rows.load(loaders) if loaders else ()))
+    if show:
+        _list(known)
+        return
+    if file is None:
+        raise InputError("no image to look at", expected="a file, - for standard input, or --list")
     asked = [row for text in loader or () for row in rows.choose(known, text)]
     with open_stdin() if file == "-" else open_file(file) as source:
         image = Image(file, source, Limits(max_output * MIB, max_ratio))
@@ -87,3 +102,13 @@ def can_boot(
                 print(f"       {style.dim(text)}")
     good = [not reason for _, reason in verdicts]
     raise typer.Exit(0 if (all(good) if asked else any(good)) else 1)
+
+
+def _list(known: Iterable[Loader]) -> None:
+    from mbtool.check.loaders import listing
+    from mbtool.render.style import printable
+
+    rows = listing(known)
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, versions, title in rows:
+        print(printable(f"{name:{widths[0]}}  {versions:{widths[1]}}  {title}"))

@@ -158,7 +158,13 @@ def check(
         "asked_mode": Mode(mode.value) if mode else None,
         "firmware": Firmware(firmware.value) if firmware else None,
         "require": tuple(require or ()),
-        "loaders": tuple(row for text in loader or () for row in rows.choose(rows.loaders(), text)),
+        "loaders": tuple(
+            row
+            for text in loader or ()
+            for row in rows.choose_for(
+                rows.loaders(), text, firmware.value if firmware else "", mode.value if mode else ""
+            )
+        ),
         "secure_boot": secure_boot,
         "sbat_level": revocation.level(sbat_level) if sbat_level else None,
     }

@@ -123,12 +123,15 @@ def test_xen_on_uefi() -> None:
     assert "EFI" in reason(gzip.decompress(xen.read_bytes()), "limine:multiboot2:uefi")
 
 
+EVERY_KEXEC = {"2.0.20", "2.0.23", "2.0.24", "2.0.25", "2.0.30", "2.0.31", "2.0.32"}
+
+
 def test_what_kexec_unpacks(samples: Path) -> None:
     """kexec-tools 2.0.24 ask lzma_properties_decode, which refuses xz files' first byte; 2.0.31: zstd."""
     kernel = (samples / "multiboot2" / "multiboot2.elf").read_bytes()
     for data, versions in (
         (lzma.compress(kernel, lzma.FORMAT_XZ), {"2.0.20", "2.0.23"}),
-        (lzma.compress(kernel, lzma.FORMAT_ALONE), {"2.0.20", "2.0.23", "2.0.25", "2.0.30", "2.0.31", "2.0.32"}),
+        (lzma.compress(kernel, lzma.FORMAT_ALONE), EVERY_KEXEC),
         (zstd(kernel), {"2.0.31", "2.0.32"}),
     ):
         rows = [row for row in loaders() if row.name == "kexec" and row.mode == "multiboot2"]
@@ -409,9 +412,76 @@ def test_choosing() -> None:
     ]
     assert {row.version for row in choose(loaders(), "libxenguest-4.14")} == {"4.14"}
     assert {row.version for row in choose(loaders(), "libxenguest")} == {"4.22"}
-    for wrong in ("lilo", "grub-0.97", "grub:bzimage", "", "xen-4.17:dom0-pv:uefi"):
-        with pytest.raises(InputError):
-            choose(loaders(), wrong)
+    wrong = ("lilo", "grub-0.97", "grub:bzimage", "", "xen-", "grub-x", "xen-4.17:dom0-pv:uefi", "xen-4.13.9")
+    for text in wrong:
+        with pytest.raises(InputError) as caught:
+            choose(loaders(), text)
+        assert len(str(caught.value)) < 300
+        assert "can-boot --list" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        ("xen-4.17.7:dom0-pv", "4.17"),
+        ("xen-4.17.7+dfsg-1:dom0-pv", "4.17"),
+        ("xen-4.99:dom0-pv", "4.22"),
+        ("qemu-10.0:linux", "7.2"),
+        ("grub-2.06-13+deb12u1:linux:bios", "2.06"),
+        ("grub-2.11:multiboot:bios", "2.06"),
+        ("grub-2.13:multiboot:bios", "2.12"),
+        ("kexec-2.0.26:linux", "2.0.25"),
+        ("libxenguest-4.16:domu-pv", "4.15"),
+        ("pvgrub-0.97-xen4.14", "0.97"),
+        ("pvgrub-0.97-xen4.18", "0.97-xen4.15"),
+        ("systemd-boot-257.3", "252"),
+    ],
+)
+def test_a_version_belongs_to_the_last_one_before_it(asked: str, held: str) -> None:
+    assert [row.version for row in choose(loaders(), asked)] == [held]
+
+
+def test_rows_of_users_have_their_place_among_versions(tmp_path: Path) -> None:
+    """In whatever order: an older row of the same way is not the newest."""
+    path = tmp_path / "mine.toml"
+    path.write_text(ROW.replace('"mine"', '"qemu"').replace('["1"]', '["9.2", "6.2"]'))
+    known = (*loaders(), *load(path))
+    for asked, held in (("", "9.2"), ("-8.0", "7.2"), ("-7.0", "6.2"), ("-10.0", "9.2"), ("-9.2.1", "9.2")):
+        assert [row.version for row in choose(known, f"qemu{asked}:multiboot")] == [held]
+    with pytest.raises(InputError, match=r"qemu-6\.2 or later"):
+        choose(known, "qemu-6.1:multiboot")
+
+
+def test_the_list(tmp_path: Path) -> None:
+    """What it says is what can be asked for."""
+    path = tmp_path / "mine.toml"
+    path.write_text(ROW)
+    lines = mbtool("can-boot", "--list", "--loaders", path).stdout.splitlines()
+    assert lines[-1].split() == ["mine:multiboot", "1", "my", "loader"]
+    for line in lines[:-1]:
+        assert len(choose(loaders(), line.split()[0])) >= 1
+    done = mbtool("can-boot")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--list" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "contradict"),
+    [
+        (("--loader", "grub:linux:uefi", "--firmware", "bios"), True),
+        (("--loader", "syslinux", "--firmware", "uefi"), True),
+        (("--loader", "xen:dom0-pv", "--mode", "pvh"), True),
+        (("--loader", "grub:linux", "--firmware", "bios"), False),
+        (("--loader", "qemu:linux", "--firmware", "bios", "--mode", "pv"), False),
+        (("--loader", "xen", "--mode", "pv"), False),
+    ],
+)
+def test_a_loader_for_other_firmware(tmp_path: Path, options: tuple[str, ...], contradict: bool) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(vmlinuz())
+    done = mbtool("check", "--kernel", kernel, *options)
+    assert done.returncode == (2 if contradict else 0)
+    assert ("contradict each other" in done.stderr) == contradict
 
 
 ROW = """
