@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -124,6 +124,12 @@ class BootSet:
         policies = [flask and is_policy(image) for image in self.modules]
         return xen_modules.roles(policies, self.ucode, self.version)
 
+    def with_initrds(self, initrds: tuple[Image, ...]) -> BootSet:
+        """The set with several initrds, in order: on Xen they are modules, of which dom0 gets one."""
+        if self.on_xen:
+            return replace(self, modules=initrds).handed()
+        return replace(self, initrd=Image.joined(initrds, self.limits))
+
     def handed(self) -> BootSet:
         """The set with the initrd that dom0 gets of the modules."""
         number = next(iter(self.roles.candidates), 0)
@@ -191,6 +197,7 @@ def open_set(
     xen: Path | TreeFile | None = None,
     kernel: Path | TreeFile | None = None,
     initrd: Path | TreeFile | None = None,
+    more_initrds: Sequence[Path] = (),
     xen_cfg: Path | XenConfig | None = None,
     cmdline: str | None = None,
     xen_cmdline: str | None = None,
@@ -199,7 +206,8 @@ def open_set(
 ) -> Iterator[BootSet]:
     """The set with its files open; what is not given is taken from the configuration, where that is.
 
-    Raises InputError for a file that cannot be read.
+    ``more_initrds``, behind the first one: Linux gets all as one, Xen as modules. Raises InputError for a file that
+    cannot be read.
     """
     limits = limits or Limits()
     config = XenConfig.of(xen_cfg) if isinstance(xen_cfg, Path) else xen_cfg
@@ -218,13 +226,16 @@ def open_set(
                 return Image(str(file), stack.enter_context(open_file(file)), limits)
             return Image(file.name, stack.enter_context(file.open()), limits)
 
-        yield BootSet(
+        first, behind = image(initrd), tuple(map(image, more_initrds))
+        boot = BootSet(
             image(xen),
             image(kernel),
-            image(initrd),
+            first,
             config,
             cmdline,
             xen_cmdline,
             limits=limits,
             **more,  # type: ignore[arg-type]
         )
+        initrds = tuple(found for found in (first, *behind) if found is not None)
+        yield boot.with_initrds(initrds) if behind else boot

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mbtool.errors import MbtoolError
+from mbtool.formats.end_to_end import end_to_end
 from mbtool.model import OTHER_CONTENT, STREAM_KINDS, Node
 from mbtool.record import record
 from mbtool.source import Budget, Limits, Source
@@ -14,6 +15,9 @@ from mbtool.source import Budget, Limits, Source
 if TYPE_CHECKING:
     from mbtool.build.kernel import Kernel
     from mbtool.formats.xen_versions import XenVersion
+
+INITRD_ALIGN = 4
+"""Where loaders begin a further initrd: at a multiple of so many bytes."""
 
 
 @record
@@ -33,6 +37,12 @@ class Image:
         self.source = source
         self.limits = limits or Limits()
         self._kernels: dict[str, Kernel | MbtoolError] = {}
+
+    @classmethod
+    def joined(cls, images: Sequence[Image], limits: Limits) -> Image:
+        """The initrd that Linux gets of several."""
+        name = " + ".join(image.path for image in images)
+        return cls(name, end_to_end([image.source for image in images], name, INITRD_ALIGN), limits)
 
     @cached_property
     def root(self) -> Node:

@@ -17,7 +17,6 @@ from mbtool.check.revocation import revoked
 from mbtool.check.rule import IMAGE_RULES, SET_RULES, Evidence
 from mbtool.check.trees import TreeFile
 from mbtool.errors import LimitError, MbtoolError, UnknownFormatError
-from mbtool.formats.end_to_end import end_to_end
 from mbtool.model import Severity
 from mbtool.record import record
 from mbtool.source import Limits
@@ -37,8 +36,6 @@ SIGNATURES = "PE-SIGNATURE-"
 """How rules about signatures begin, which nobody looks at without Secure Boot."""
 GRUB_SAYS = "error: "
 """How GRUB's messages begin."""
-INITRD_ALIGN = 4
-"""Where loaders begin a further initrd: at a multiple of so many bytes."""
 ONLY_OF_INITRDS = ("INITRD-NO-INIT", "INITRD-ONLY-MICROCODE")
 """What matters of an archive only where it is dom0's or Linux' initrd."""
 UNREADABLE = "UNREADABLE"
@@ -208,9 +205,7 @@ class SetChecker:
             return self.image(next(iter(files), None))
         key = "\0".join(file.key for file in files)
         if key not in self._images:
-            name = " + ".join(file.name for file in files)
-            sources = [self.opened(file).source for file in files]
-            self._images[key] = Image(name, end_to_end(sources, name, INITRD_ALIGN), self.limits)
+            self._images[key] = Image.joined([self.opened(file) for file in files], self.limits)
         return self._images[key]
 
     def check(self, boot: BootSet) -> list[Problem]:

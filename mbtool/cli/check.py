@@ -6,7 +6,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,12 @@ def check(
     ] = None,
     xen: Annotated[Path | None, typer.Option("--xen", metavar="FILE", help="The hypervisor of a set.")] = None,
     kernel: Annotated[Path | None, typer.Option("--kernel", metavar="FILE", help="The kernel of a set.")] = None,
-    initrd: Annotated[Path | None, typer.Option("--initrd", metavar="FILE", help="Its initial ramdisk.")] = None,
+    initrd: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--initrd", metavar="FILE", help="Its initial ramdisk (repeat: Linux gets all as one, Xen as modules)."
+        ),
+    ] = None,
     xen_cfg: Annotated[
         Path | None,
         typer.Option(
@@ -136,6 +141,7 @@ def check(
       mbtool check --root sysroot --firmware uefi
       mbtool check --recursive --json --jobs 8 images/ > findings.ndjson
       mbtool check --xen xen.gz --kernel vmlinuz --initrd initrd.img --dom0-mem 512M
+      mbtool check --kernel vmlinuz --initrd ucode.img --initrd initrd.img --cmdline root=/dev/sda1
       mbtool check --xen xen.efi --xen-cfg xen.cfg --firmware uefi --policy site.toml --sarif boot.sarif
       mbtool check --secure-boot --sbat-level latest grubx64.efi disk.img
       mbtool check --kernel vmlinuz --initrd initrd.img --require xen-blkfront --json
@@ -152,7 +158,9 @@ def check(
 
     site = policies.load(policy) if policy else policies.Policy()
     least = Severity(fail_on.value) if fail_on else site.fail_on or Severity.ERROR
-    parts = {"xen": xen, "kernel": kernel, "initrd": initrd, "xen_cfg": xen_cfg}
+    parts: dict[str, Any] = {"xen": xen, "kernel": kernel, "xen_cfg": xen_cfg}
+    if initrd:
+        parts |= {"initrd": initrd[0], "more_initrds": initrd[1:]}
     words = {"cmdline": cmdline, "xen_cmdline": xen_cmdline, "dom0_mem": dom0_mem}
     more = {
         "asked_mode": Mode(mode.value) if mode else None,

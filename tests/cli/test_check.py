@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import stat
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
+from mbtool.formats.cpio import Member, build_cpio
 from tests.check.sets import XEN, initrd, vmlinuz
 from tests.cli.run import mbtool
 
@@ -181,6 +183,23 @@ def test_recursive(tmp_path: Path, jobs: int):
     assert done.stdout.endswith("12 images checked\n")
     jsonschema.validate(json.loads(report.read_text()), SARIF)
     assert mbtool("check", "--recursive", tmp_path, "--kernel", tmp_path / "0" / "00").returncode == 2
+
+
+def test_several_initrds(tmp_path: Path):
+    """Linux gets all as one; Xen hands its dom0 the first (boots of both: tests/check/test_modules_boot.py)."""
+    (tmp_path / "vmlinuz").write_bytes(vmlinuz())
+    (tmp_path / "real.img").write_bytes(initrd())
+    (tmp_path / "more.img").write_bytes(build_cpio([Member("etc/x", b"x", stat.S_IFREG | 0o644)]))
+    more, real = ("--initrd", tmp_path / "more.img"), ("--initrd", tmp_path / "real.img")
+    linux: list[str | Path] = ["--kernel", tmp_path / "vmlinuz"]
+    assert mbtool("check", *linux, *more, "--cmdline", "ro").returncode == 1
+    for initrds in ((*more, *real), (*real, *more)):
+        assert mbtool("check", *linux, *initrds, "--cmdline", "ro").returncode == 0
+    xen: list[str | Path] = ["--xen", XEN / "xen-4.18.0.gz", *linux]
+    done = mbtool("check", *xen, *more, *real)
+    assert done.returncode == 1
+    assert "[XEN-INITRD]" in done.stdout
+    assert mbtool("check", *xen, *real).returncode == 0
 
 
 def test_by_one_loader(samples: Path):
