@@ -13,10 +13,14 @@ reason = "the installer brings its own modules"
 [[rule]]
 id = "SITE-DOM0-MEM"
 xen-option = "dom0_mem"           # or kernel-option
-value = "[0-9]+M"                 # a regular expression for all of its value; left out: any
+value = "[0-9]+M"                 # a regular expression for all of its value in effect; left out: any
 message = "dom0_mem must be set, in MiB"
 severity = "error"
 forbid = false                    # true: the option must not be there
+
+Of an option that is given more than once, what is in effect is judged (``mbtool.check.in_effect``): the last one;
+what several of them make together where Xen adds lists up; each one where it stands for itself (``console`` of
+Linux), of which one has to fit.
 """
 
 from __future__ import annotations
@@ -29,9 +33,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from mbtool.check import in_effect
 from mbtool.check.boot_set import BootSet
 from mbtool.check.catalogue import Words, catalogue
 from mbtool.check.command_lines import DOM0, XEN
+from mbtool.check.linux_options import words
 from mbtool.check.report import Problem
 from mbtool.check.rule import Evidence
 from mbtool.errors import InputError
@@ -69,7 +75,8 @@ class LocalRule:
         """Evidence when the set breaks the rule; one without Xen breaks no rule about Xen's options."""
         if self.xen and not boot.on_xen:
             return
-        values = [value for name, value in _options(boot, self.xen) if name == self.option]
+        told = list(_options(boot, self.xen))
+        values = (in_effect.of_xen if self.xen else in_effect.of_linux)(told, self.option)
         good = [value for value in values if not self.value or re.fullmatch(self.value, value)]
         if bool(good) == self.forbid:
             yield Evidence(
@@ -123,9 +130,9 @@ def _options(boot: BootSet, xen: bool) -> Iterator[tuple[str, str]]:
         for name, value, wanted in xen_options.options(boot.options):
             yield ("" if wanted else "no-") + name.decode("utf-8", "replace"), value.decode("utf-8", "replace")
     else:
-        for word in (boot.cmdline or "").split():
+        for word in words(boot.cmdline or ""):
             name_text, _, text = word.partition("=")
-            yield name_text, text
+            yield name_text, text.strip('"')
 
 
 def load(path: Path) -> Policy:

@@ -74,6 +74,53 @@ def test_own_rules(tmp_path: Path, text: str, xen: str, cmdline: str, broken: bo
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "line", "broken"),
+    [
+        ("dom0_mem", "[0-9]+M", "dom0_mem=512M dom0_mem=1G", True),
+        ("dom0_mem", "[0-9]+M", "dom0_mem=1G dom0_mem=512M", False),
+        ("dom0_mem", "512M,max:1G", "dom0_mem=max:2G dom0_mem=512M dom0_mem=max:1G", True),
+        ("dom0_mem", "max:1G,512M", "dom0_mem=max:2G dom0_mem=512M dom0_mem=max:1G", False),
+        ("console", "com1.*", "console=com1,vga console=vga", True),
+        ("console", "com1.*", "console=vga console=com1,vga", False),
+        ("smt", "", "smt no-smt", True),
+        ("smt", "", "no-smt smt", False),
+        ("no-smt", "", "smt no-smt", False),
+        ("dom0", "pvh,verbose", "dom0=pvh dom0=verbose", False),
+        ("dom0", "pv", "dom0=pv dom0=pvh", True),
+        ("iommu", ".*force.*", "iommu=force iommu=debug", False),
+        ("iommu", ".*force.*", "iommu=force no-iommu", True),
+        ("pci-phantom", "1:0,1", "pci-phantom=1:0,1 pci-phantom=2:0,1", False),
+        ("dom0_max_vcpus", "4", "dom0_max_vcpus=4 dom0_max_vcpus=2", True),
+    ],
+)
+def test_what_of_xens_options_is_in_effect(
+    tmp_path: Path, option: str, value: str, line: str, broken: bool
+) -> None:
+    """Xen, common/kernel.c, parse_params, and the functions of the options, for dom0_mem= parse_dom0_mem."""
+    text = f'[[rule]]\nid = "SITE-X"\nmessage = "m"\nxen-option = "{option}"\nvalue = "{value}"'
+    assert ("SITE-X" in judged(tmp_path, text, line)[0]) == broken
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "line", "broken"),
+    [
+        ("console", "hvc0", "console=hvc0 console=tty0", False),
+        ("root", "/dev/sda1", "root=/dev/sda1 root=/dev/sdb1", True),
+        ("root", "/dev/sdb1", "root=/dev/sda1 root=/dev/sdb1", False),
+        ("rd.luks.uuid", "b", "rd.luks.uuid=b rd.luks.uuid=a", False),
+        ("log-buf-len", "1M", "log_buf_len=1M", False),
+        ("quiet", "", "ro -- quiet", True),
+        ("dyndbg", "file a.c [+]p", 'dyndbg="file a.c +p" quiet', False),
+    ],
+)
+def test_what_of_linux_options_is_in_effect(
+    tmp_path: Path, option: str, value: str, line: str, broken: bool
+) -> None:
+    text = f'[[rule]]\nid = "SITE-X"\nmessage = "m"\nkernel-option = "{option}"\nvalue = "{value}"'
+    assert ("SITE-X" in judged(tmp_path, text, "", line)[0]) == broken
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "not toml at all",
