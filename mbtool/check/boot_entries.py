@@ -8,6 +8,7 @@ xen.cfg beside xen.efi ────────┘
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -15,19 +16,23 @@ from itertools import chain
 from pathlib import Path
 from posixpath import normpath
 
-from mbtool.check import bls_rules
+from mbtool.check import bls_rules, limine_rules
+from mbtool.check.limine_rules import Hashed
 from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
 from mbtool.check.rule import Evidence
 from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
-from mbtool.errors import InputError
+from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import bls, grub_cfg, limine_conf, syslinux_cfg
 from mbtool.formats.grub_cfg import Command, GrubEntry
 from mbtool.formats.xen_versions import NEWEST
 from mbtool.plan import xen_modules
 from mbtool.record import record
+from mbtool.source import STEP
 
 MAX_CONFIG = 1 << 20
 """Bytes of a configuration that are read at most."""
+MAX_HASHED = 1 << 32
+"""Bytes of a file whose hash is looked at."""
 GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg", "EFI/*/grub.cfg")
 BLS_ENTRIES = "loader/entries/*.conf"
 SYSLINUX_CONFIGS = (
@@ -61,7 +66,8 @@ class BootEntry:
     ``unpaired``: words that go with no kernel here. ``volume``: UUID or label of the file system that the files are
     on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and ``cmdline``, and
     Xen does not look at. ``packed``: the loader is not told to unpack what it starts. ``faults``: rules that the
-    entry breaks by itself.
+    entry breaks by itself; ``hashed``: files that have to have a hash; ``afield``: files on other volumes than
+    ``volume``.
     """
 
     title: str
@@ -79,6 +85,8 @@ class BootEntry:
     dropped: tuple[str, ...] = ()
     packed: bool = False
     faults: tuple[tuple[str, Evidence], ...] = ()
+    hashed: tuple[Hashed, ...] = ()
+    afield: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -102,6 +110,7 @@ class System:
         self._bases = tuple(base for base in bases if tree.names(base))
         self.faults: list[tuple[str, grub_cfg.Fault]] = []
         """What GRUB does not take for a script: files and places, once the entries have been read."""
+        self._digests: dict[str, str] = {}
         self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
 
     @staticmethod
@@ -124,6 +133,24 @@ class System:
             tries.append(f"{self.boot}/{path.removeprefix('boot/')}")
         found = (self.tree.find(each, any_case=each.startswith(self._esps)) for each in tries)
         return next((file for file in found if file is not None), None)
+
+    def digest(self, name: str) -> str | None:
+        """The BLAKE2b of a file that a configuration names, None when there is none that could be loaded."""
+        file = self.find(name)
+        if file is None:
+            return None
+        if file.key not in self._digests:
+            state = hashlib.blake2b()
+            try:
+                with file.open() as source:
+                    if source.size > MAX_HASHED:
+                        return None
+                    for offset in range(0, source.size, STEP):
+                        state.update(source.read(offset, STEP))
+            except MbtoolError:
+                return None  # said of the file itself
+            self._digests[file.key] = state.hexdigest()
+        return self._digests[file.key]
 
     def entries(self) -> Iterator[BootEntry]:
         """Every entry of every configuration that is there. Raises InputError for one that cannot be read."""
@@ -320,25 +347,30 @@ def beside(name: str, folder: str) -> str:
 
 
 def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None:
-    """What an entry of Limine loads, None when it is not known here."""
-    head, volume = limine_conf.location(entry.path)
-    modules = [(limine_conf.location(path)[0], words) for path, words in entry.modules]
+    """What an entry of Limine loads, None when that is no file."""
     protocol = "multiboot1" if entry.protocol == "multiboot" else entry.protocol
-    base = BootEntry(
-        entry.title,
-        config,
-        f"line {entry.line}",
-        f"limine:{protocol}",
-        volume=volume,
-        packed=not limine_conf.unpacked(entry.path),
+    faults = tuple(limine_rules.faults(entry, config))
+    base = BootEntry(entry.title, config, f"line {entry.line}", f"limine:{protocol}", faults=faults)
+    kernel = limine_conf.location(entry.path or "")
+    if faults or kernel is None:
+        return base if faults else None
+    modules = [(there, words) for path, words in entry.modules if (there := limine_conf.location(path))]
+    base = _with(
+        base,
+        volume=kernel.volume,
+        packed=not limine_conf.unpacked(entry.path or ""),
+        hashed=tuple(limine_rules.hashed(entry)),
+        afield=tuple(there.path for there, _ in modules if there.volume != kernel.volume),
     )
-    if protocol == "linux":
-        return _with(base, kernel=head, cmdline=entry.cmdline, initrds=tuple(path for path, _ in modules))
     if protocol in ("multiboot1", "multiboot2"):
-        return _without_first_words(_multiboot(base, head, entry.cmdline, modules))
-    if protocol in ("efi", "efi_chainload"):
-        return _with(base, kernel=head, cmdline=entry.cmdline, loader="chainloader")
-    return None
+        given = [(there.path, words) for there, words in modules]
+        return _without_first_words(_multiboot(base, kernel.path, entry.cmdline, given))
+    base = _with(base, kernel=kernel.path, cmdline=entry.cmdline)
+    if protocol in limine_conf.EFI:
+        return _with(base, loader="chainloader")
+    return _with(
+        base, **{"initrds" if protocol == "linux" else "modules": tuple(there.path for there, _ in modules)}
+    )
 
 
 def _without_first_words(entry: BootEntry) -> BootEntry:

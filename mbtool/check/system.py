@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mbtool.check import loaders
+from mbtool.check import limine_rules, loaders
 from mbtool.check.boot_entries import DEVICE, BootEntry, System
 from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
@@ -39,6 +39,8 @@ LOADERS = {
     **{name: (name,) for name in ("limine:linux", "limine:multiboot1", "limine:multiboot2")},
 }
 """What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""
+OPAQUE = ("chainloader", "limine:limine")
+"""Loaders of programs that are not looked into."""
 DISKS = ("disk", "fat", "iso", "ext", "qcow2", "vmdk", "vhd")
 """Kinds of images that hold boot entries."""
 
@@ -111,7 +113,8 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
     with SetChecker(limits) as checker:
         for entry in entries:
             name = f"{entry.config}: {entry.title}"
-            if entry.volume and entry.volume not in own and (own or entry.loader not in grub_cfg.LOADING):
+            away = entry.volume and entry.volume not in own and (own or entry.loader not in grub_cfg.LOADING)
+            if away or any(system.find(name) is None for name in entry.afield):
                 yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
                 continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
@@ -136,7 +139,7 @@ def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str,
     initrds = [file for name in entry.initrds if (file := system.find(name)) is not None]
     handed = [file for name in entry.modules if (file := system.find(name)) is not None] if entry.xen else []
     whole = len(handed) == len(entry.modules)
-    if kernel is None or entry.loader == "chainloader" or (entry.xen and xen is None):
+    if kernel is None or entry.loader in OPAQUE or (entry.xen and xen is None):
         return []
     try:
         images = checker.image(xen), checker.image(kernel)
@@ -165,6 +168,7 @@ def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
 
 def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Evidence]]:
     yield from entry.faults
+    yield from limine_rules.mismatches(entry.hashed, entry.config, entry.place, system.digest)
     for name in entry.files:
         if system.find(name) is None:
             said = (
@@ -196,7 +200,7 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
     if entry.xen and not entry.kernel:
         yield "ENTRY-NO-KERNEL", _evidence(entry, "Xen is started without a kernel for dom0")
     match = KERNEL_NAME.fullmatch(Path(entry.kernel).name)
-    if match and not entry.initrds and entry.loader != "chainloader":
+    if match and not entry.initrds and entry.loader not in OPAQUE:
         beside = [
             f"initrd.img-{match['release']}",
             f"initramfs-{match['release']}.img",

@@ -1,6 +1,7 @@
 """Limine's configuration, since version 8: entries behind ``/``, options as ``name: value``, macros.
 
-Source: Limine, CONFIG.md; common/lib/config.c.
+Source: Limine, CONFIG.md; common/lib/config.c (names of options are taken without case, and no blank stands before
+the colon; what is for all entries stands before the first); common/lib/uri.c.
 """
 
 from __future__ import annotations
@@ -14,37 +15,64 @@ from mbtool.record import record
 MAX_LINE, MAX_MACRO = 1 << 13, 2047
 """Characters of a line, and of a macro's value (Limine's own limit): many macros could fill any memory."""
 MACRO = re.compile(r"\$\{([^}\n]*)\}")
-PATHS = ("path", "kernel_path", "image_path")
-"""Names of the option that says what is loaded; versions before 9 know only the longer ones."""
-CMDLINES = ("cmdline", "kernel_cmdline")
+EFI = ("efi", "uefi", "efi_chainload")
+"""Names of the protocol that starts an EFI program."""
+PATHS = {True: ("path", "image_path"), False: ("path", "kernel_path")}
+"""Options that say what is loaded, of an EFI program or else; versions before 9 know only the longer names."""
+CMDLINES = ("kernel_cmdline", "cmdline")
 STRINGS = ("module_string", "module_cmdline")
-LOCATION = re.compile(r"\$?(?P<resource>[a-z]+)\((?P<argument>[^)]*)\):(?P<path>/?[^#]*)(?:#[0-9a-fA-F]*)?")
+X86 = {"x86-64", "ia-32"}
+"""What ``if_arch`` names that this is about."""
+HASH = re.compile("[0-9a-fA-F]{128}")
+"""Of BLAKE2b. Newer versions take BLAKE3, too, in 64 or 256 characters."""
 
 
 @record
 class LimineEntry:
-    """``title`` with those of the entries above in front, joined by ``>``; ``modules``: paths and strings."""
+    """``title`` with those of the entries above in front, joined by ``>``; ``modules``: paths and strings.
+
+    ``path`` None where there is no such option; ``hash_panic``: a file with another hash than its path says is not
+    loaded, else Limine asks.
+    """
 
     title: str
     line: int
-    protocol: str = ""
-    path: str = ""
+    protocol: str | None = None
+    path: str | None = None
     cmdline: str = ""
     modules: tuple[tuple[str, str], ...] = ()
+    hash_panic: bool = True
 
 
-def location(path: str) -> tuple[str, str]:
-    """The path on its volume, and what names the volume, "" for the one of the configuration."""
-    match = LOCATION.fullmatch(path.strip())
-    if match is None:
-        return path, ""
-    volume = f"{match['resource']}({match['argument']})" if match["argument"] else ""
-    return match["path"], volume
+@record
+class Location:
+    """A path as Limine reads it, ``resource(argument):/path#hash``; ``hash`` None where there is none."""
+
+    resource: str
+    argument: str
+    path: str
+    hash: str | None = None
+
+    @property
+    def volume(self) -> str:
+        """What names the volume, "" for the one of the configuration."""
+        own = self.resource == "boot" and not self.argument
+        return "" if own else f"{self.resource}({self.argument})"
+
+
+def location(uri: str) -> Location | None:
+    """The parts of a path, None for what Limine takes for a file that is not there (uri.c, ``uri_resolve``)."""
+    resource, opened, rest = uri.partition("(")
+    argument, closed, path = rest.partition("):/")
+    if not (opened and closed and path):
+        return None
+    path, sharp, tail = path.rpartition("#") if "#" in path else (path, "", "")
+    return Location(resource.removeprefix("$"), argument, f"/{path}", tail if sharp else None)
 
 
 def unpacked(path: str) -> bool:
     """Whether Limine, from 12.0 on, is told to unpack the file."""
-    return path.lstrip().startswith("$")
+    return path.startswith("$")
 
 
 @dataclass
@@ -53,9 +81,17 @@ class _Open:
     line: int
     options: list[tuple[str, str]] = field(default_factory=list)
 
+    def first(self, names: tuple[str, ...]) -> str | None:
+        """The first value of the first of some options that is there."""
+        return next((value for wanted in names for name, value in self.options if name == wanted), None)
+
 
 def parse(text: str) -> tuple[LimineEntry, ...]:
-    """The entries that load something, in order. Any text is a configuration."""
+    """The entries that can be chosen on x86, in order, so none that has others below it.
+
+    Any text is a configuration.
+    """
+    everywhere = _Open([], 0)
     entries: list[_Open] = []
     for number, line in _lines(text):
         if line.startswith("/"):
@@ -63,30 +99,37 @@ def parse(text: str) -> tuple[LimineEntry, ...]:
             title = line[depth:].lstrip("+").strip()
             above = entries[-1].titles[: depth - 1] if entries else []
             entries.append(_Open([*above, title], number))
-        elif entries:
+        else:
             name, colon, value = line.partition(":")
             if colon:
-                entries[-1].options.append((name.strip().lower(), value.strip()))
-    return tuple(entry for each in entries if (entry := _entry(each)).path)
+                (entries[-1] if entries else everywhere).options.append((name.lower(), value.strip()))
+    panic = everywhere.first(("hash_mismatch_panic",)) in (None, "yes")
+    depths = [*(len(entry.titles) for entry in entries[1:]), 0]
+    found = [entry for entry, behind in zip(entries, depths, strict=False) if len(entry.titles) >= behind]
+    return tuple(_entry(entry, panic) for entry in found if _is_here(entry))
 
 
-def _entry(opened: _Open) -> LimineEntry:
-    def first(names: tuple[str, ...]) -> str:
-        return next((value for name, value in opened.options if name in names), "")
+def _is_here(entry: _Open) -> bool:
+    machines = entry.first(("if_arch",))
+    return machines is None or not X86.isdisjoint(machines.lower().split())
 
+
+def _entry(opened: _Open, panic: bool) -> LimineEntry:
     modules: list[tuple[str, str]] = []
     for name, value in opened.options:
         if name == "module_path":
             modules.append((value, ""))
         elif name in STRINGS and modules:
             modules[-1] = (modules[-1][0], value)
+    protocol = opened.first(("protocol",))
     return LimineEntry(
         ">".join(opened.titles),
         opened.line,
-        first(("protocol",)).lower(),
-        first(PATHS),
-        first(CMDLINES),
+        protocol,
+        opened.first(PATHS[protocol in EFI]),
+        opened.first(CMDLINES) or "",
         tuple(modules),
+        panic,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mbtool.formats import grub_cfg, limine_conf, syslinux_cfg
+from mbtool.formats.limine_conf import Location
 
 SYSLINUX = """\
 # a comment
@@ -129,20 +130,23 @@ image_path: boot(2):/EFI/BOOT/X.EFI
 def test_limine_entries() -> None:
     linux, xen, efi = limine_conf.parse(LIMINE)
     assert (linux.title, linux.line, linux.protocol) == ("Systems>Linux", 8, "linux")
-    assert limine_conf.location(linux.path) == ("/vmlinuz", "")
+    assert limine_conf.location(linux.path or "") == Location("boot", "", "/vmlinuz", "0123456789abcdef")
     assert linux.cmdline == "root=/dev/sda1 console=hvc0"
     assert linux.modules == (("boot():/one.img", ""), ("boot():/two.img", ""))
-    assert limine_conf.location(xen.path) == ("/xen.gz", "guid(736b5698-5ae1-4dff-be2c-ef8f44a61c52)")
+    there = limine_conf.location(xen.path or "")
+    assert there is not None
+    assert (there.path, there.volume) == ("/xen.gz", "guid(736b5698-5ae1-4dff-be2c-ef8f44a61c52)")
     assert xen.cmdline == "placeholder dom0_mem=1G"
     assert xen.modules == (("boot():/vmlinuz", "placeholder ro"), ("boot():/initrd", ""))
-    assert (efi.title, limine_conf.location(efi.path)) == ("Firmware", ("/EFI/BOOT/X.EFI", "boot(2)"))
+    assert efi.title == "Firmware"
+    assert limine_conf.location(efi.path or "") == Location("boot", "2", "/EFI/BOOT/X.EFI")
 
 
 @pytest.mark.parametrize(
     "text", ["", "/", "////deep", "path: x", "/a\npath:", "${", "${A}", "${A}=${A}", ":\n" * 9]
 )
 def test_any_text_is_a_configuration(text: str) -> None:
-    assert limine_conf.parse(text) == ()
+    assert all(entry.path in (None, "") for entry in limine_conf.parse(text))
     assert syslinux_cfg.parse(text) == ()
     for damaged in (LIMINE[: len(text) * 7], SYSLINUX[: len(text) * 9]):
         limine_conf.parse(damaged)
@@ -152,6 +156,6 @@ def test_any_text_is_a_configuration(text: str) -> None:
 def test_macros_that_would_fill_memory() -> None:
     text = "${a}=" + "x" * 5000 + "\n/a\npath: p" + "${a}" * 200_000
     (entry,) = limine_conf.parse(text)
-    assert len(entry.path) <= limine_conf.MAX_LINE * limine_conf.MAX_MACRO
+    assert len(entry.path or "") <= limine_conf.MAX_LINE * limine_conf.MAX_MACRO
     (found,) = grub_cfg.parse("set x=" + "y" * 60000 + "\nmenuentry a {\nlinux /k" + "$x" * 200_000 + "\n}\n")
     assert len(found.commands[0].words[-1]) <= grub_cfg.MAX_WORD
