@@ -139,7 +139,7 @@ def _odd(part: Section) -> Iterator[Finding]:
         yield Finding(
             "PE-WRITABLE-CODE",
             Severity.INFO,
-            "is writable and executable, which firmware that enforces memory protection may refuse",
+            f"section {part.name} is writable and executable, which firmware that protects memory may refuse",
             "Characteristics",
         )
     if part.name == ".reloc" and mask & pe_names.MEM_DISCARDABLE:
@@ -150,7 +150,7 @@ def _odd(part: Section) -> Iterator[Finding]:
         yield Finding(
             "PE-SECTION-CUT",
             Severity.ERROR,
-            "reaches past the end of the file",
+            f"section {part.name} reaches past the end of the file",
             "SizeOfRawData",
             expected=f"{header.SizeOfRawData} bytes at {header.PointerToRawData:#x}",
             found=f"{part.stored}",
@@ -159,7 +159,7 @@ def _odd(part: Section) -> Iterator[Finding]:
         yield Finding(
             "PE-SECTION-UNSTORED",
             Severity.WARNING,
-            "has a stored size but no place in the file",
+            f"section {part.name} has a stored size but no place in the file",
             "PointerToRawData",
         )
 
