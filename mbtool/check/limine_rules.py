@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from typing import Any
 
 from mbtool.check.rule import Evidence
 from mbtool.formats.limine_conf import EFI, HASH, LimineEntry, location
@@ -49,13 +50,16 @@ class Hashed:
 def faults(entry: LimineEntry, config: str) -> Iterator[tuple[str, Evidence]]:
     """Rules that the entry breaks, each with the evidence; ``config``: the file's name."""
     for id_, message, more in _faults(entry):
-        yield id_, Evidence(message, config, field=f"line {entry.line}", **more)  # type: ignore[arg-type]
+        yield id_, Evidence(message, config, field=f"line {entry.line}", **more)
 
 
-def _faults(entry: LimineEntry) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _faults(entry: LimineEntry) -> Iterator[tuple[str, str, dict[str, Any]]]:
     protocol = entry.protocol
     if protocol is None:
-        yield "ENTRY-PROTOCOL", "no protocol", {"console": "Boot protocol not specified for this entry"}
+        more: dict[str, Any] = {"console": "Boot protocol not specified for this entry"}
+        if entry.bare:  # a place that a tool fills, as limine-snapper-sync does with //Snapshots
+            more |= {"severity": Severity.INFO, "remedy": "none is needed, unless it is chosen"}
+        yield "ENTRY-PROTOCOL", "no protocol", more
         return
     if protocol not in PROTOCOLS:
         near = get_close_matches(protocol.lower(), [name for name in PROTOCOLS if name != "multiboot"], 1, ALIKE)
@@ -76,7 +80,7 @@ def _faults(entry: LimineEntry) -> Iterator[tuple[str, str, dict[str, str]]]:
         yield from _path(path, by, "module")
 
 
-def _path(uri: str, by: str, what: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _path(uri: str, by: str, what: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     there, shown = location(uri), uri[:SHOWN]
     if there is None:
         said = f"{by}: Failed to open {what} with path `{shown}`. Is the path correct?"

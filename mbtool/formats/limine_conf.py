@@ -32,7 +32,7 @@ class LimineEntry:
     """``title`` with those of the entries above in front, joined by ``>``; ``modules``: paths and strings.
 
     ``path`` None where there is no such option; ``hash_panic``: a file with another hash than its path says is not
-    loaded, else Limine asks.
+    loaded, else Limine asks; ``bare``: there is nothing but a title, and comments.
     """
 
     title: str
@@ -42,6 +42,7 @@ class LimineEntry:
     cmdline: str = ""
     modules: tuple[tuple[str, str], ...] = ()
     hash_panic: bool = True
+    bare: bool = False
 
 
 @record
@@ -80,6 +81,7 @@ class _Open:
     titles: list[str]
     line: int
     options: list[tuple[str, str]] = field(default_factory=list)
+    bare: bool = True
 
     def first(self, names: tuple[str, ...]) -> str | None:
         """The first value of the first of some options that is there."""
@@ -101,8 +103,10 @@ def parse(text: str) -> tuple[LimineEntry, ...]:
             entries.append(_Open([*above, title], number))
         else:
             name, colon, value = line.partition(":")
+            into = entries[-1] if entries else everywhere
+            into.bare = into.bare and name.lower() == "comment"
             if colon:
-                (entries[-1] if entries else everywhere).options.append((name.lower(), value.strip()))
+                into.options.append((name.lower(), value.strip()))
     panic = everywhere.first(("hash_mismatch_panic",)) in (None, "yes")
     depths = [*(len(entry.titles) for entry in entries[1:]), 0]
     found = [entry for entry, behind in zip(entries, depths, strict=False) if len(entry.titles) >= behind]
@@ -130,6 +134,7 @@ def _entry(opened: _Open, panic: bool) -> LimineEntry:
         opened.first(CMDLINES) or "",
         tuple(modules),
         panic,
+        opened.bare,
     )
 
 

@@ -133,7 +133,13 @@ def test_directories_start_nothing(tmp_path: Path) -> None:
     )
     found = told(tmp_path, text)
     assert list(found)[:3] == ["Systems>One", "Systems>More>Two", "Empty"]
-    assert [each.id for each in found["Empty"]] == ["ENTRY-PROTOCOL"]
+    assert [(each.id, str(each.severity)) for each in found["Empty"]] == [("ENTRY-PROTOCOL", "info")]
+
+
+def test_the_configuration_of_older_versions(tmp_path: Path) -> None:
+    """limine.cfg, renamed."""
+    (found,) = told(tmp_path, "/It\nPROTOCOL=linux\nKERNEL_PATH=boot:///kernel\n")["It"]
+    assert (found.id, str(found.severity)) == ("ENTRY-PROTOCOL", "error")
 
 
 @pytest.mark.parametrize(
