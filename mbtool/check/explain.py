@@ -49,7 +49,7 @@ class Message:
     @property
     def pattern(self) -> re.Pattern[str]:
         """What finds the message in a line."""
-        parts = (re.escape(part) for part in _bare(self.text).split("*"))
+        parts = (re.escape(part) for part in re.split(r"\*+", _bare(self.text).strip("*")))
         return re.compile(".*?".join(parts))
 
 
