@@ -29,6 +29,12 @@ PREFIX = re.compile(
     re.I,
 )
 """What consoles and programs put in front of a message."""
+NAMELESS = ("GRUB",)
+"""Programs that put no name in front of what they say: with another's there, a line is not theirs."""
+NAME = re.compile(
+    r"(?:^|.* )(?:\(\S+\)|\[[^\]]*\d\]|(?!error:|grub:)[\w.-]*[a-z][\w.-]*:)\s*(?:(?:error|warning): *)?"
+)
+"""A program's name, or the mark of Xen's or Linux' console, right before a message."""
 QUOTES = str.maketrans("`\u2018\u2019\u00b4\u201c\u201d", "''''\"\"")
 """As programs, and those who quote them, write them in one way or another."""
 
@@ -111,15 +117,26 @@ def explain(question: str) -> Answer:
     line = _bare(question)
     if len(line) < LEAST:
         return Answer(near=tuple(rule for rule in catalogue() if id_ and id_ in rule)[:20])
-    exact = [message for message in known() if message.pattern.search(line)]
+    foreign = [message for message in known() if _of_another(message, question)]
+    spoken = [message for message in known() if message not in foreign]
+    exact = [message for message in spoken if message.pattern.search(line)]
     exact.sort(key=lambda message: -len(message.text))
-    part = [message for message in known() if message not in exact and line in _bare(message.text)]
+    part = [message for message in spoken if message not in exact and line in _bare(message.text)]
     printed = [words for words in catalogue().values() if words.console and _bare(words.console) in line]
     if exact or part or printed:
         found = (*exact, *part)
-        told = {id_ for message in found for id_ in message.rules}
+        told = {id_ for message in (*found, *foreign) for id_ in message.rules}
         return Answer(tuple(words for words in printed if words.id not in told), found)
     return Answer(near=_near(line))
+
+
+def _of_another(message: Message, question: str) -> bool:
+    """Whether the line names another program than the message's where that one names none."""
+    if message.by not in NAMELESS:
+        return False
+    line = _plain(question).lower()
+    found = message.pattern.search(line)
+    return found is not None and NAME.fullmatch(line[: found.start()]) is not None
 
 
 def _near(line: str) -> tuple[str, ...]:
@@ -134,5 +151,10 @@ def _near(line: str) -> tuple[str, ...]:
 
 def _bare(text: str) -> str:
     """For comparing: no prefix unless that is all, small letters, one kind of quotes and blanks, no full stop."""
-    text = re.sub(r"\s+", " ", text.translate(QUOTES)).strip()
+    text = _plain(text)
     return (PREFIX.sub("", text) or text).lower().rstrip(".")
+
+
+def _plain(text: str) -> str:
+    """One kind of quotes and blanks."""
+    return re.sub(r"\s+", " ", text.translate(QUOTES)).strip()

@@ -135,6 +135,25 @@ SAID = [
     ("error: shim_lock protocol not found.", "shim_lock protocol not found"),
     ("error: disk `hd5,msdos1' not found.", "disk `*' not found"),
     ("Multiboot header not found", ""),
+    # the program that a line names is the one that said it
+    ("error: ../../grub-core/kern/mm.c:376:out of memory.", "out of memory"),
+    ("Loading initial ramdisk ... error: out of memory.", "out of memory"),
+    ("GRUB: out of memory", "out of memory"),
+    ("xl: Out of memory", "xl: *Out of memory"),
+    ("libxl: error: libxl_dom.c:585:libxl__build_dom: Out of memory", "xl: *Out of memory"),
+    (
+        "xc: error: panic: xg_dom_boot.c:120: xc_dom_boot_mem_init: can't allocate low memory for domain: "
+        "Out of memory",
+        "can't allocate low memory for domain",
+    ),
+    (
+        "xc: error: panic: xg_dom_core.c:536: xc_dom_chk_alloc_pages: segment kernel too large (0x2f3a > 0x4000 - "
+        "0x1000 pages): Out of memory",
+        "segment * too large (*",
+    ),
+    ("[  123.456789] Out of memory: Killed process 123 (apt)", "Out of memory: Killed process *"),
+    ("mount: out of memory", ""),
+    ("bash: syntax error near unexpected token `}'", ""),
     # shim, SYSLINUX, kexec, Linux
     ("Verification failed: (0x1A) Security Violation", "Verification failed: *Security Violation"),
     ("Could not find kernel image: linux", "Could not find kernel image: *"),
@@ -237,6 +256,13 @@ def test_what_check_foretells_is_explained() -> None:
     says |= {xen_versions.parse(f"4.{minor}").unconstructed for minor in range(14, 23)}
     unknown = {text for text in says if text and not (explain(text).messages or explain(text).rules)}
     assert unknown == set()
+
+
+@pytest.mark.parametrize("line", ["qemu-system-x86_64: out of memory", "(XEN) out of memory", "xl: out of memory"])
+def test_what_grub_did_not_say(line: str) -> None:
+    answer = explain(line)
+    assert "GRUB" not in {message.by for message in answer.messages}
+    assert answer.rules == ()
 
 
 def test_nothing_is_known() -> None:
