@@ -35,7 +35,7 @@ def faults(entry: BlsEntry, config: str) -> Iterator[tuple[str, Evidence]]:
         line = next((line for line, (_, near) in slips.items() if near in LOADERS), 0)
         key, near = slips.pop(line, ("", "linux, uki or efi"))
         message = "no key says what is to be started"
-        yield "ENTRY-HIDDEN", _evidence(config, message, field=_line(line), found=key[:SHOWN], expected=near)
+        yield "ENTRY-HIDDEN", _evidence(config, message, line=line, found=key[:SHOWN], expected=near)
     elif len(entry.loaders) > 1:
         more = {"severity": Severity.WARNING, "remedy": "keep one of them"}
         yield "ENTRY-HIDDEN", _evidence(config, f"{' and '.join(entry.loaders)} in one entry", **more)
@@ -45,17 +45,13 @@ def faults(entry: BlsEntry, config: str) -> Iterator[tuple[str, Evidence]]:
         yield "ENTRY-HIDDEN", _evidence(config, message, field="architecture", found=told[:SHOWN], **more)
     for line, (key, near) in slips.items():
         message = "a key that is none, and nearly one"
-        yield "ENTRY-KEY", _evidence(config, message, field=_line(line), found=key[:SHOWN], expected=near)
+        yield "ENTRY-KEY", _evidence(config, message, line=line, found=key[:SHOWN], expected=near)
 
 
 def _near(key: str) -> str:
     """The key that was meant, "" when that is not to be seen; it may end where = or : stands."""
     head = re.split("[=:]", key, maxsplit=1)[0]
     return next(iter(get_close_matches(head.lower(), KEYS, 1, ALIKE)), "")
-
-
-def _line(number: int) -> str:
-    return f"line {number}" if number else ""
 
 
 def _evidence(config: str, message: str, **more: object) -> Evidence:

@@ -58,7 +58,7 @@ DEVICE = re.compile(r"\([^)]*\)")
 
 @record
 class BootEntry:
-    """Paths are as the configuration writes them. ``place``: where it stands in it, for people.
+    """Paths are as the configuration writes them. ``line``: where it begins in it, from 1; 0 where it is all of it.
 
     ``loader``: GRUB's command, "" where none of those is; elsewhere ``bls``, ``uki``, ``syslinux``, ``mboot.c32``,
     ``limine:`` and protocol. ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel
@@ -72,7 +72,7 @@ class BootEntry:
 
     title: str
     config: str
-    place: str
+    line: int
     loader: str
     kernel: str = ""
     xen: str = ""
@@ -120,8 +120,8 @@ class System:
             raise InputError("is no directory", source=str(folder))
         if (folder / "boot").is_dir():
             return System(FolderTree(folder), "boot", str(folder))
-        name = folder.absolute().name
-        return System(FolderTree(folder.absolute().parent), name, str(folder), name)
+        whole = folder.resolve() if ".." in folder.parts else folder.absolute()
+        return System(FolderTree(whole.parent, {whole: folder}), whole.name, str(folder), whole.name)
 
     def find(self, name: str) -> TreeFile | None:
         """The file that a configuration names: from the root, or from /boot or the ESP, as file systems."""
@@ -159,7 +159,7 @@ class System:
         for _, file in self._found(BLS_ENTRIES):
             yield self._in_subvolume(from_bls(bls.parse(_text(file)), file.name, variables))
         for path, file in self._found(UKIS):
-            yield BootEntry(path.rpartition("/")[2], file.name, "", "uki", kernel=f"/{path}")
+            yield BootEntry(path.rpartition("/")[2], file.name, 0, "uki", kernel=f"/{path}")
         for path, file in self._found(*SYSLINUX_CONFIGS):
             yield from self._syslinux(path, file)
         for _, file in self._found(*LIMINE_CONFIGS):
@@ -286,7 +286,7 @@ def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
             command.name.startswith(("/", "(")) for command in entry.commands
         )  # by a variable, as it seems
         lost = more if not hidden else ()
-        return BootEntry(entry.title, config, f"line {entry.line}", "", unpaired=lost) if lost else None
+        return BootEntry(entry.title, config, entry.line, "", unpaired=lost) if lost else None
     behind = entry.commands[entry.commands.index(loading) :]
     paired = [command for command in more if command in behind and loading.name in grub_cfg.WITH[command.name]]
     unpaired = tuple(command for command in more if command not in paired)
@@ -294,7 +294,7 @@ def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
     volume = (
         next((word for word in reversed(searches[-1].words) if not word.startswith("-")), "") if searches else ""
     )
-    base = BootEntry(entry.title, config, f"line {entry.line}", loading.name, unpaired=unpaired, volume=volume)
+    base = BootEntry(entry.title, config, entry.line, loading.name, unpaired=unpaired, volume=volume)
     head, *words = loading.arguments
     if BLOCKS.fullmatch(head):
         return None
@@ -328,14 +328,13 @@ def _multiboot(base: BootEntry, head: str, text: str, modules: Sequence[tuple[st
 
 def from_syslinux(entry: syslinux_cfg.SyslinuxEntry, config: str, folder: str) -> BootEntry | None:
     """What a label loads, None when it is another program. ``folder``: where names begin that are no paths."""
-    place = f"line {entry.line}"
     if entry.modules:
         (head, text), *rest = ((beside(name, folder), words) for name, words in entry.modules)
-        return _multiboot(BootEntry(entry.title, config, place, syslinux_cfg.MBOOT), head, text, rest)
+        return _multiboot(BootEntry(entry.title, config, entry.line, syslinux_cfg.MBOOT), head, text, rest)
     if not entry.is_linux:
         return None
     base = BootEntry(
-        entry.title, config, place, "syslinux", kernel=beside(entry.kernel, folder), cmdline=entry.append
+        entry.title, config, entry.line, "syslinux", kernel=beside(entry.kernel, folder), cmdline=entry.append
     )
     initrds = tuple(beside(name, folder) for name in entry.initrd)
     return _with(base, **{"modules" if entry.program == syslinux_cfg.MEMDISK else "initrds": initrds})
@@ -350,7 +349,7 @@ def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None
     """What an entry of Limine loads, None when that is no file."""
     protocol = "multiboot1" if entry.protocol == "multiboot" else entry.protocol
     faults = tuple(limine_rules.faults(entry, config))
-    base = BootEntry(entry.title, config, f"line {entry.line}", f"limine:{protocol}", faults=faults)
+    base = BootEntry(entry.title, config, entry.line, f"limine:{protocol}", faults=faults)
     kernel = limine_conf.location(entry.path or "")
     if faults or kernel is None:
         return base if faults else None
@@ -388,7 +387,7 @@ def from_bls(entry: bls.BlsEntry, config: str, variables: Mapping[str, str]) -> 
     initrds = tuple(path for word in entry.initrd for path in grub_cfg.filled(word, variables).split())
     cmdline = grub_cfg.filled(entry.options, variables)
     faults = tuple(bls_rules.faults(entry, config))
-    base = BootEntry(title, config, "", "bls" if entry.linux else "uki", cmdline=cmdline, faults=faults)
+    base = BootEntry(title, config, 0, "bls" if entry.linux else "uki", cmdline=cmdline, faults=faults)
     if bls_rules.is_foreign(entry):
         return base
     if entry.linux:

@@ -50,7 +50,7 @@ class Hashed:
 def faults(entry: LimineEntry, config: str) -> Iterator[tuple[str, Evidence]]:
     """Rules that the entry breaks, each with the evidence; ``config``: the file's name."""
     for id_, message, more in _faults(entry):
-        yield id_, Evidence(message, config, field=f"line {entry.line}", **more)
+        yield id_, Evidence(message, config, line=entry.line, **more)
 
 
 def _faults(entry: LimineEntry) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -116,7 +116,7 @@ def hashed(entry: LimineEntry) -> Iterator[Hashed]:
 
 
 def mismatches(
-    files: Iterable[Hashed], config: str, place: str, digest: Callable[[str], str | None]
+    files: Iterable[Hashed], config: str, line: int, digest: Callable[[str], str | None]
 ) -> Iterator[tuple[str, Evidence]]:
     """Files with another hash; ``digest``: the BLAKE2b of the file with a path, None when it is not known."""
     for each in files:
@@ -127,7 +127,7 @@ def mismatches(
                 Evidence(
                     f"{each.path} is not the file that the hash was made of",
                     config,
-                    field=place,
+                    line=line,
                     expected=each.wanted,
                     found=found or "",
                     console=f"Blake2b hash for URI `{each.shown}` does not match!",

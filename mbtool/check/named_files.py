@@ -31,7 +31,9 @@ class XenConfig:
     @staticmethod
     def of(path: Path) -> XenConfig:
         """A file of the machine. Raises InputError when it cannot be read."""
-        return XenConfig(str(path), read_file(path, MAX_XEN_CFG), FolderTree(Path("/")), str(path.absolute()))
+        whole = path.absolute()
+        tree = FolderTree(Path("/"), {whole.parent: path.parent})
+        return XenConfig(str(path), read_file(path, MAX_XEN_CFG), tree, str(whole))
 
     @cached_property
     def parsed(self) -> xen_cfg.XenCfg:

@@ -256,7 +256,7 @@ def _ordered(problems: Sequence[Problem]) -> list[Problem]:
     for problem in problems:
         offset = problem.evidence.offset
         if offset is not None or _what(problem) not in placed:
-            distinct.setdefault((_what(problem), offset, problem.evidence.field), problem)
+            distinct.setdefault((_what(problem), offset, problem.evidence.field, problem.evidence.line), problem)
     return sorted(distinct.values(), key=lambda problem: _RANK[problem.severity])
 
 

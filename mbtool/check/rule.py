@@ -23,8 +23,10 @@ class Evidence:
     """That a rule is broken: by what, and where. Empty parts are unknown or do not apply.
 
     ``node``: kinds from the image's root on (``gzip/elf/multiboot2-header``); ``offset``: bytes from the start of
-    the file, or of the innermost stream that ``node`` names. ``console``: what the machine will print, where that
-    is more than the rule's own words; ``severity`` and ``id``: where this case differs from its rule.
+    the file, or of the innermost stream that ``node`` names; ``line``: number in a text, from 1, 0 unknown;
+    ``written``: the file that ``line`` counts in, where ``file`` is a command line, "" for the file itself.
+    ``console``: what the machine will print, where that is more than the rule's own words; ``severity`` and ``id``:
+    where this case differs from its rule.
     """
 
     message: str
@@ -38,6 +40,8 @@ class Evidence:
     remedy: str = ""
     severity: Severity | None = None
     id: str = ""
+    line: int = 0
+    written: str = ""
 
     @staticmethod
     def of(error: MbtoolError, file: str, **more: str) -> Evidence:

@@ -18,6 +18,7 @@ from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, prob
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
 from mbtool.check.trees import FolderTree, Tree, contents, unread, volumes
+from mbtool.check.written import of_entry, of_xen_cfg, placed
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import grub_cfg, syslinux_cfg
 from mbtool.formats.partition import Partition
@@ -101,7 +102,7 @@ def _system(tree: Tree) -> System:
 
 def _what(told: Problem) -> tuple[str, ...]:
     evidence = told.evidence
-    return told.id, evidence.message, evidence.field, evidence.found
+    return told.id, evidence.message, evidence.field, str(evidence.line), evidence.found
 
 
 def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) -> Checked:
@@ -118,11 +119,12 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
                 yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
                 continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
-            yield name, [*found, *_set(system, entry, checker, asked), *more(_words(entry))]
+            found += [*_set(system, entry, checker, asked), *more(_words(entry))]
+            yield name, list(placed(found, of_entry(entry)))
     for config, xen in configs:
         told = {**asked, "firmware": Firmware.UEFI}
         with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
-            yield config.name, [*check_set(boot), *more(boot)]
+            yield config.name, list(placed([*check_set(boot), *more(boot)], of_xen_cfg(boot)))
     together = [problem("ENTRY-SYNTAX", item) for item in _faults(system)]
     together += [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
     yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
@@ -168,7 +170,7 @@ def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
 
 def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Evidence]]:
     yield from entry.faults
-    yield from limine_rules.mismatches(entry.hashed, entry.config, entry.place, system.digest)
+    yield from limine_rules.mismatches(entry.hashed, entry.config, entry.line, system.digest)
     for name in entry.files:
         if system.find(name) is None:
             said = (
@@ -189,7 +191,7 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
                 else f"{command.name} goes with another command than {entry.loader}"
                 if entry.loader
                 else f"{command.name} stands without a command that loads a kernel",
-                field=f"line {command.line}",
+                line=command.line,
                 found=command.name,
                 expected="module2 behind multiboot2, module behind multiboot, initrd behind linux",
             ),
@@ -213,14 +215,14 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
 
 
 def _evidence(entry: BootEntry, message: str, **more: object) -> Evidence:
-    more.setdefault("field", entry.place)
+    more.setdefault("line", entry.line)
     return Evidence(message, entry.config, **more)  # type: ignore[arg-type]
 
 
 def _faults(system: System) -> Iterator[Evidence]:
     """What GRUB does not read of its configurations."""
     for name, fault in system.faults:
-        yield Evidence(fault.message, name, field=f"line {fault.line}")
+        yield Evidence(fault.message, name, line=fault.line)
 
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -77,17 +77,24 @@ def parts(path: str) -> list[str]:
 class FolderTree:
     """What is below a directory; symbolic links stay inside, as for a system whose root this is."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, called: Mapping[Path, Path] | None = None) -> None:
+        """``called``: directories in it, absolute, and what people call them."""
         self.root = root
         self.name = str(root)
+        self._called = called or {}
 
     def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
         real = self._real(path, any_case)
         if real is None or not real.is_file():
             return None
         said = self.root.joinpath(*parts(path))
-        name = str(said if os.path.lexists(said) else real)
-        return TreeFile(name, os.path.realpath(real), partial(open_file, real))
+        path_there = said if os.path.lexists(said) else real
+        return TreeFile(self._as_called(path_there), os.path.realpath(real), partial(open_file, real))
+
+    def _as_called(self, path: Path) -> str:
+        """A file's name, as people would write it."""
+        inside = ((whole, short) for whole, short in self._called.items() if path.is_relative_to(whole))
+        return next((str(short / path.relative_to(whole)) for whole, short in inside), str(path))
 
     def names(self, folder: str) -> list[str]:
         real = self._real(folder, any_case=False)

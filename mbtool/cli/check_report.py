@@ -13,6 +13,7 @@ from mbtool.check.boot_set import open_set
 from mbtool.check.image import Image
 from mbtool.check.policy import Policy
 from mbtool.check.report import UNREADABLE, Problem, at_least, check_asked, check_set
+from mbtool.check.written import of_xen_cfg, placed
 from mbtool.errors import InputError, MbtoolError
 from mbtool.model import Severity
 from mbtool.render.problems import problem_json, problem_lines, summary
@@ -51,12 +52,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Checked:
-    """A file or the set: problems, those that the policy ignores with its reasons; or why there are none."""
+    """A file or the set: problems, those that the policy ignores with its reasons; or why there are none.
+
+    ``about``: the file that stands for a set.
+    """
 
     subject: str
     problems: Sequence[Problem] = ()
     ignored: Sequence[tuple[Problem, str]] = ()
     error: MbtoolError | None = None
+    about: str = ""
 
     def status(self, least: Severity) -> int:
         """The exit status that it asks for."""
@@ -92,8 +97,10 @@ def conduct(
         show(result, output)
     if given:
         with open_set(**parts, **words, limits=limits) as boot:
-            kept, ignored = policy.judge([*check_set(boot), *policy.local(boot)])
-        results.append(Checked(SET, kept, ignored))
+            found = placed([*check_set(boot), *policy.local(boot)], of_xen_cfg(boot))
+            kept, ignored = policy.judge(list(found))
+            about = next((image.path for image in (boot.kernel, boot.xen, boot.initrd) if image), "")
+        results.append(Checked(SET, kept, ignored, about=about))
         show(results[-1], output)
     write(results, output, least)
     return max(result.status(least) for result in results)
@@ -168,7 +175,8 @@ def write(results: Sequence[Checked], output: Output, least: Severity) -> None:
 
         problems = [problem for result in results for problem in result.problems]
         ignored = [pair for result in results for pair in result.ignored]
-        _to(output.sarif, dumps(sarif(problems, ignored), pretty=True) + "\n", output)
+        about = next((result.about for result in results if result.about), "")
+        _to(output.sarif, dumps(sarif(problems, ignored, about), pretty=True) + "\n", output)
     if output.junit is not None:
         _to(output.junit, _junit(results, least), output)
 
@@ -191,7 +199,7 @@ def checked_json(result: Checked) -> dict[str, Any]:
 def _junit(results: Sequence[Checked], least: Severity) -> str:
     """A case per file or set, and one per problem that fails it."""
     from mbtool.render.junit import Case, junit
-    from mbtool.render.problems import problem_lines
+    from mbtool.render.sarif import LINES
 
     cases = []
     for result in results:
@@ -200,8 +208,11 @@ def _junit(results: Sequence[Checked], least: Severity) -> str:
         if result.error is not None or not failing:
             cases.append(Case(result.subject, 0, error=str(result.error or ""), log=text))
         for problem in failing:
-            name = f"{result.subject}: {problem.id} {problem.evidence.file}"
-            cases.append(Case(name, 0, failure="\n".join(problem_lines(problem, Style()))))
+            evidence = problem.evidence
+            name = f"{result.subject}: {problem.id} {evidence.file}"
+            failure = "\n".join(problem_lines(problem, Style()))
+            file = evidence.written or ("" if evidence.file.endswith(LINES) else evidence.file)
+            cases.append(Case(name, 0, failure=failure, file=file, line=evidence.line))
     return junit("mbtool check", cases)
 
 

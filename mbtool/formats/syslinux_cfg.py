@@ -124,7 +124,7 @@ def _entry(label: _Label, everywhere: str | None) -> SyslinuxEntry:
 
 
 def _lines(text: str, include: Callable[[str], str | None]) -> Iterator[tuple[int, str]]:
-    """Keyword (in lower case), one blank, the rest; with numbers from 1, each in its file; no help texts."""
+    """Keyword (in lower case), one blank, the rest; with numbers from 1, 0 in included files; no help texts."""
     waiting = [enumerate(text.splitlines(), 1)]
     help_text, count, included = False, 0, 0
     while waiting and count < MAX_LINES:
@@ -148,4 +148,4 @@ def _lines(text: str, include: Callable[[str], str | None]) -> Iterator[tuple[in
             if other is not None:
                 waiting.append(enumerate(other.splitlines(), 1))
             continue
-        yield found[0], f"{first} {rest}"
+        yield found[0] if len(waiting) == 1 else 0, f"{first} {rest}"

@@ -17,11 +17,15 @@ GLOBAL = "global"
 
 @record
 class Line:
-    """What the loader sees of a line at ``offset`` (bytes); ``rest``: what a comment took from its end."""
+    """What the loader sees of a line at ``offset`` (bytes); ``rest``: what a comment took from its end.
+
+    ``number``: the line's as editors count, from 1.
+    """
 
     offset: int
     text: str
     rest: str = ""
+    number: int = 0
 
     @property
     def section(self) -> str | None:
@@ -80,10 +84,13 @@ class XenCfg:
 def parse(data: bytes) -> XenCfg:
     """What the loader makes of the file; any bytes are a configuration."""
     lines = []
+    number, at = 1, 0
     for match in re.finditer(rb"[^\x00-\x1f\x7f]+", data):
         raw = match[0].lstrip(b" ")
         text, mark, rest = raw.partition(b"#")
         if text and not text.startswith(b";"):
             offset = match.end() - len(raw)
-            lines.append(Line(offset, text.decode("utf-8", "replace"), (mark + rest).decode("utf-8", "replace")))
+            number, at = number + data.count(b"\n", at, offset), offset
+            told, comment = text.decode("utf-8", "replace"), (mark + rest).decode("utf-8", "replace")
+            lines.append(Line(offset, told, comment, number))
     return XenCfg(tuple(lines), not data or data[-1] < 0x20 or data[-1] == 0x7F)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+NO_CHAR = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test case: ``failure`` "" when it passed, ``error`` when it could not be run, ``log`` its output."""
+    """One test case: ``failure`` "" when it passed, ``error`` when it could not be run, ``log`` its output.
+
+    ``file`` and ``line``: where to look, "" and 0 where that is not known.
+    """
 
     name: str
     seconds: float
     failure: str = ""
     error: str = ""
     log: str = ""
+    file: str = ""
+    line: int = 0
 
 
 def junit(suite: str, cases: Sequence[Case]) -> str:
@@ -30,8 +38,12 @@ def junit(suite: str, cases: Sequence[Case]) -> str:
     )
     for case in cases:
         element = ElementTree.SubElement(
-            root, "testcase", classname=suite, name=case.name, time=f"{case.seconds:.3f}"
+            root, "testcase", classname=suite, name=_clean(case.name), time=f"{case.seconds:.3f}"
         )
+        if case.file:
+            element.set("file", _clean(case.file))
+        if case.line:
+            element.set("line", str(case.line))
         if case.failure:
             ElementTree.SubElement(element, "failure", message=_clean(case.failure))
         if case.error:
@@ -42,5 +54,5 @@ def junit(suite: str, cases: Sequence[Case]) -> str:
 
 
 def _clean(text: str) -> str:
-    """XML has no way to write most control characters."""
-    return "".join(char if char >= " " or char in "\t\n" else f"\\x{ord(char):02x}" for char in text)
+    """XML has no way to write most control characters, nor what is no character (XML 1.0, section 2.2, Char)."""
+    return NO_CHAR.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

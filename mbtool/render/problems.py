@@ -16,7 +16,8 @@ def problem_lines(problem: Problem, style: Style) -> Iterator[str]:
     evidence = problem.evidence
     paint = {Severity.ERROR: style.error, Severity.WARNING: style.warning, Severity.INFO: style.dim}
     head = paint[problem.severity](f"{problem.severity}:")
-    field = f"{evidence.field}: " if evidence.field else ""
+    line = f"line {evidence.line}: " if evidence.line and not evidence.written else ""
+    field = line + (f"{evidence.field}: " if evidence.field else "")
     yield f"{printable(evidence.file)}: {head} {printable(field + evidence.message)} {style.dim(f'[{problem.id}]')}"
     rows = (
         ("where", where(problem)),
@@ -32,8 +33,10 @@ def problem_lines(problem: Problem, style: Style) -> Iterator[str]:
 
 
 def where(problem: Problem) -> str:
-    """Node and offset, "" when neither is known."""
+    """Node and offset, or where a command line is written; "" when neither is known."""
     evidence = problem.evidence
+    if evidence.written:
+        return evidence.written + (f", line {evidence.line}" if evidence.line else "")
     at = "" if evidence.offset is None else f"at {evidence.offset:#x}"
     return " ".join(part for part in (evidence.node, at) if part)
 
@@ -63,6 +66,8 @@ def problem_json(problem: Problem, ignored: str | None = None) -> dict[str, Any]
         "file": evidence.file,
         "node": evidence.node,
         "offset": evidence.offset,
+        "line": evidence.line or None,
+        "written": evidence.written,
         "field": evidence.field,
         "expected": evidence.expected,
         "found": evidence.found,
