@@ -10,7 +10,9 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+from mbtool.check import kernel_settings
 from mbtool.check.image import Image
+from mbtool.check.kernel_settings import Settings
 from mbtool.check.loader import Loader
 from mbtool.check.named_files import XenConfig
 from mbtool.check.trees import TreeFile
@@ -110,6 +112,11 @@ class BootSet:
             return None  # said of the file itself
         settings = node.get("settings") if node else None
         return tuple(map(str, settings)) if isinstance(settings, tuple) else None
+
+    @cached_property
+    def kernel_settings(self) -> Settings:
+        """The Linux kernel's own configuration; nothing where there is none or it is not told."""
+        return Settings() if self.kernel is None else kernel_settings.read(self.kernel, self.release, self.version)
 
     @cached_property
     def ucode(self) -> Ucode:

@@ -31,11 +31,11 @@ def archives(image: Image) -> bool:
 def without_init(boot: BootSet) -> Iterator[Evidence]:
     """The initrd has no init; of several archives the format says so itself, unless that is certain to be an error.
 
-    It is where the command line names no root file system either.
+    It is where the command line names no root file system either, and the kernel brings no initramfs along.
     """
     initrd = boot.initrd
     try:
-        if initrd is None or initrd.content.get("init"):
+        if initrd is None or initrd.content.get("init") or boot.kernel_settings.own_initramfs:
             return
         kind = initrd.content.kind
         lost = kind in ("cpio", "initrd") and bool(boot.release) and without_root(boot)
@@ -56,13 +56,14 @@ def without_init(boot: BootSet) -> Iterator[Evidence]:
 
 
 def words(boot: BootSet) -> list[str]:
-    """The kernel's own words of its command line, those for init left out. Raises InputError for a NUL."""
-    return os.fsdecode((boot.dom0_cmdline or b"").partition(b" -- ")[0]).split()
+    """The kernel's words of its command line, those for init left out. Raises InputError for a NUL."""
+    line = boot.kernel_settings.cmdline(boot.dom0_cmdline)
+    return os.fsdecode((line or b"").partition(b" -- ")[0]).split()
 
 
 def without_root(boot: BootSet) -> bool:
     """Whether the kernel's command line is known, and names nothing that a kernel without an initrd could mount."""
-    if boot.dom0_cmdline is None:
+    if boot.kernel_settings.cmdline(boot.dom0_cmdline) is None:
         return False
     return not any(ROOT.match(word) for word in words(boot))
 

@@ -95,6 +95,7 @@ def init(boot: BootSet) -> Iterator[Evidence]:
     for archive in chosen:
         field = next((field for field in archive.fields if field.name == "init_refused"), None)
         others = any(not node.find("microcode") for node in archives if node is not archive)
+        others = others or boot.kernel_settings.own_initramfs
         if field is None or (archive.get("init_absent") and others):
             continue
         link = field.meaning.endswith("leads to nothing in the archive")
@@ -124,7 +125,7 @@ def rdinit(boot: BootSet) -> Iterator[Evidence]:
         refusal = programs.refusal(os.fsencode(named[-1]))
     except MbtoolError:
         return
-    if refusal is None:
+    if refusal is None or (refusal.absent and boot.kernel_settings.own_initramfs):
         return
     gone = refusal.reason == NOTHING
     mounts = gone and any(ROOT.match(word) for word in words(boot) if not word.startswith("rdinit="))
@@ -146,5 +147,4 @@ def _for_linux(boot: BootSet) -> bool:
 
 def _other_init(boot: BootSet) -> bool:
     """Whether Linux is told to run another program of the initrd, or to leave it alone."""
-    words = (boot.cmdline or "").split()
-    return any(word.startswith("rdinit=") or word == "noinitrd" for word in words)
+    return any(word.startswith("rdinit=") or word == "noinitrd" for word in words(boot))

@@ -17,7 +17,7 @@ from mbtool.check.report import check_asked, check_set
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.cpio_walk import Archive
 from mbtool.source import BytesSource
-from tests.check.sets import ids, problems, vmlinuz
+from tests.check.sets import RELEASE, ids, problems, vmlinuz
 from tests.conftest import ROOT
 from tests.formats.test_initrd import zstd
 from tests.qemu import run
@@ -180,3 +180,30 @@ def test_rdinit_boots(tmp_path: Path, vmlinuz_cloud: Path) -> None:
     assert problem.id == "INITRD-RDINIT"
     assert problem.console in console
     assert RUNS not in console
+
+
+BUILT_IN = {
+    # the kernel's configuration, the command line that a loader gives, and what is an error
+    "nothing": ("", "quiet", {"INITRD-NO-INIT"}),
+    "root": ('CONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE="root=/dev/vda1"\n', "quiet", set()),
+    "quotes": ('CONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE="a=\\"b c\\" root=/dev/vda1"\n', "quiet", set()),
+    "off": ('# CONFIG_CMDLINE_BOOL is not set\nCONFIG_CMDLINE="root=/dev/vda1"\n', "quiet", {"INITRD-NO-INIT"}),
+    "override": (
+        'CONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE="quiet"\nCONFIG_CMDLINE_OVERRIDE=y\n',
+        "root=/dev/vda1",
+        {"INITRD-NO-INIT"},
+    ),
+    "initramfs": ('CONFIG_INITRAMFS_SOURCE="/usr/src/initramfs"\n', "rdinit=/nope", set()),
+    "no-initramfs": ('CONFIG_INITRAMFS_SOURCE=""\n', "rdinit=/nope", {"INITRD-RDINIT"}),
+    "rdinit": ('CONFIG_CMDLINE_BOOL=y\nCONFIG_CMDLINE="rdinit=/nope"\n', "rdinit=/file", set()),
+}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_the_kernel_brings_along(tmp_path: Path, name: str) -> None:
+    """arch/x86/kernel/setup.c puts the kernel's own command line in front of the loader's, or in its place."""
+    config, words, expected = BUILT_IN[name]
+    (tmp_path / f"config-{RELEASE}").write_text(config)
+    data = gzip.compress(build_cpio([Member("file", INIT, PROGRAM)]))
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": data}, cmdline=words)
+    assert {problem.id for problem in found if problem.severity == "error"} == expected
