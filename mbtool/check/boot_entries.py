@@ -67,7 +67,7 @@ class BootEntry:
     on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and ``cmdline``, and
     Xen does not look at. ``packed``: the loader is not told to unpack what it starts. ``faults``: rules that the
     entry breaks by itself; ``hashed``: files that have to have a hash; ``afield``: files on other volumes than
-    ``volume``.
+    ``volume``; ``roots``: folders where paths can begin, None where GRUB may look anywhere.
     """
 
     title: str
@@ -87,6 +87,7 @@ class BootEntry:
     faults: tuple[tuple[str, Evidence], ...] = ()
     hashed: tuple[Hashed, ...] = ()
     afield: tuple[str, ...] = ()
+    roots: tuple[str, ...] | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -123,20 +124,34 @@ class System:
         whole = folder.resolve() if ".." in folder.parts else folder.absolute()
         return System(FolderTree(whole.parent, {whole: folder}), whole.name, str(folder), whole.name)
 
-    def find(self, name: str) -> TreeFile | None:
-        """The file that a configuration names: from the root, or from /boot or the ESP, as file systems."""
+    def find(self, name: str, roots: Sequence[str] | None = None) -> TreeFile | None:
+        """The file that a configuration names: from the root, or from /boot or the ESP, as file systems.
+
+        ``roots``: the only ones of them that it can be.
+        """
         path = "/".join(parts(DEVICE.sub("", name, count=1)))
         if not path:
             return None
-        tries = [path, *(f"{base}/{path}" for base in self._bases)]
-        if path.startswith("boot/"):
+        tries = [f"{root}/{path}".lstrip("/") for root in (("", *self._bases) if roots is None else roots)]
+        if path.startswith("boot/") and (roots is None or (self.boot and "" in roots)):
             tries.append(f"{self.boot}/{path.removeprefix('boot/')}")
         found = (self.tree.find(each, any_case=each.startswith(self._esps)) for each in tries)
         return next((file for file in found if file is not None), None)
 
-    def digest(self, name: str) -> str | None:
-        """The BLAKE2b of a file that a configuration names, None when there is none that could be loaded."""
-        file = self.find(name)
+    def file(self, entry: BootEntry, name: str) -> TreeFile | None:
+        """The file that an entry names."""
+        return self.find(name, entry.roots)
+
+    def roots(self, path: str) -> tuple[str, ...]:
+        """Where the volume of a configuration can begin: with boot, with the ESP, or with the whole tree."""
+        if not isinstance(self.tree, FolderTree):
+            return ("",)
+        around = [base for base in self._bases if f"{path}/".lstrip("/").startswith(f"{base}/".lstrip("/"))]
+        nearest = max(around, key=len)
+        return (nearest,) if nearest in ("efi", f"{self.boot}/efi") else (nearest, "")
+
+    def digest(self, file: TreeFile | None) -> str | None:
+        """The BLAKE2b of a file, None when there is none that could be loaded."""
         if file is None:
             return None
         if file.key not in self._digests:
@@ -156,17 +171,18 @@ class System:
         """Every entry of every configuration that is there. Raises InputError for one that cannot be read."""
         variables: dict[str, str] = {}
         yield from map(self._in_subvolume, self._grub(variables))
-        for _, file in self._found(BLS_ENTRIES):
-            yield self._in_subvolume(from_bls(bls.parse(_text(file)), file.name, variables))
+        for path, file in self._found(BLS_ENTRIES):
+            entry = from_bls(bls.parse(_text(file)), file.name, variables)
+            yield self._in_subvolume(_with(entry, roots=self.roots(path)))
         for path, file in self._found(UKIS):
             yield BootEntry(path.rpartition("/")[2], file.name, 0, "uki", kernel=f"/{path}")
         for path, file in self._found(*SYSLINUX_CONFIGS):
             yield from self._syslinux(path, file)
-        for _, file in self._found(*LIMINE_CONFIGS):
+        for path, file in self._found(*LIMINE_CONFIGS):
             for told in limine_conf.parse(_text(file)):
                 found = from_limine(told, file.name)
                 if found is not None:
-                    yield found
+                    yield _with(found, roots=self.roots(path))
 
     def _grub(self, variables: dict[str, str]) -> Iterator[BootEntry]:
         """The entries of GRUB's configurations, each file read once; their ``variables`` are put in there."""
@@ -211,23 +227,24 @@ class System:
             whole = "/" + "/".join(parts(DEVICE.sub("", path, count=1)))
             below = f"/{told[1].strip('/')}/" if told else "\0"
             rest = whole.removeprefix(below) if whole.startswith(below) else whole.partition("@/")[2]
-            return f"/{rest}" if rest and self.find(path) is None and self.find(rest) is not None else path
+            return f"/{rest}" if rest and not self.file(entry, path) and self.file(entry, rest) else path
 
         lists = {name: tuple(map(inside, getattr(entry, name))) for name in ("initrds", "modules")}
         return _with(entry, kernel=inside(entry.kernel), xen=inside(entry.xen), **lists)
 
     def _syslinux(self, path: str, file: TreeFile) -> Iterator[BootEntry]:
         """The labels of a configuration, with those of the files that it includes."""
-        folder = path.rpartition("/")[0]
+        roots = self.roots(path)
+        folder = path.lstrip("/").removeprefix(roots[-1]).rpartition("/")[0]
 
         def include(name: str) -> str | None:
-            other = self.find(beside(name, folder))
+            other = self.find(beside(name, folder), roots)
             return None if other is None else _text(other)
 
         for entry in syslinux_cfg.parse(_text(file), include):
             found = from_syslinux(entry, file.name, folder)
             if found is not None:
-                yield found
+                yield _with(found, roots=roots)
 
     def xen_configs(self) -> list[tuple[XenConfig, TreeFile | None]]:
         """Configurations of Xen's EFI loader on the ESP, each with the loader that reads it if that is there."""
@@ -341,7 +358,7 @@ def from_syslinux(entry: syslinux_cfg.SyslinuxEntry, config: str, folder: str) -
 
 
 def beside(name: str, folder: str) -> str:
-    """A name from the root of the tree, when it begins in a folder."""
+    """A name from the root of the volume, when it begins in a folder."""
     return normpath(name if name.startswith("/") else f"/{folder}/{name}")
 
 

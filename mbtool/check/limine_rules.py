@@ -5,7 +5,7 @@ Messages are those of Limine 12; versions before 9 say KERNEL_PATH where these s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -115,22 +115,18 @@ def hashed(entry: LimineEntry) -> Iterator[Hashed]:
             yield Hashed(there.path, there.hash.lower(), uri.rpartition("#")[0][:SHOWN], severity)
 
 
-def mismatches(
-    files: Iterable[Hashed], config: str, line: int, digest: Callable[[str], str | None]
-) -> Iterator[tuple[str, Evidence]]:
-    """Files with another hash; ``digest``: the BLAKE2b of the file with a path, None when it is not known."""
-    for each in files:
-        found = digest(each.path)
-        if found not in (None, each.wanted):
-            yield (
-                "ENTRY-HASH",
-                Evidence(
-                    f"{each.path} is not the file that the hash was made of",
-                    config,
-                    line=line,
-                    expected=each.wanted,
-                    found=found or "",
-                    console=f"Blake2b hash for URI `{each.shown}` does not match!",
-                    severity=each.severity,
-                ),
-            )
+def mismatch(wanted: Hashed, found: str | None, config: str, line: int) -> Iterator[tuple[str, Evidence]]:
+    """A file with another hash; ``found``: its BLAKE2b, None when that is not known."""
+    if found not in (None, wanted.wanted):
+        yield (
+            "ENTRY-HASH",
+            Evidence(
+                f"{wanted.path} is not the file that the hash was made of",
+                config,
+                line=line,
+                expected=wanted.wanted,
+                found=found or "",
+                console=f"Blake2b hash for URI `{wanted.shown}` does not match!",
+                severity=wanted.severity,
+            ),
+        )

@@ -23,7 +23,7 @@ def space_left(system: System, entries: Iterable[BootEntry]) -> Iterator[Evidenc
     kernels = system.kernels()
     if free is None or not kernels:
         return
-    named = [file for entry in entries for name in entry.initrds if (file := system.find(name)) is not None]
+    named = [file for entry in entries for name in entry.initrds if (file := system.file(entry, name)) is not None]
     names = (name for name in system.tree.names(system.boot) if any(fnmatchcase(name, each) for each in INITRDS))
     beside = [file for name in names if (file := system.tree.find(f"{system.boot}/{name}")) is not None]
     needed = _largest(kernels) + _largest([*named, *beside])

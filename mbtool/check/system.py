@@ -110,12 +110,16 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
     entries, configs = list(system.entries()), system.xen_configs()
     if not entries and not configs and not system.faults:
         return
-    own = {entry.volume for entry in entries if entry.volume and system.find(entry.xen or entry.kernel) is not None}
+    own = {
+        entry.volume
+        for entry in entries
+        if entry.volume and system.file(entry, entry.xen or entry.kernel) is not None
+    }
     with SetChecker(limits) as checker:
         for entry in entries:
             name = f"{entry.config}: {entry.title}"
             away = entry.volume and entry.volume not in own and (own or entry.loader not in grub_cfg.LOADING)
-            if away or any(system.find(name) is None for name in entry.afield):
+            if away or any(system.file(entry, name) is None for name in entry.afield):
                 yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
                 continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
@@ -137,9 +141,9 @@ def _words(entry: BootEntry) -> BootSet:
 
 def _set(system: System, entry: BootEntry, checker: SetChecker, asked: dict[str, Any]) -> list[Problem]:
     """What is wrong with the files of an entry as a set."""
-    xen, kernel = system.find(entry.xen), system.find(entry.kernel)
-    initrds = [file for name in entry.initrds if (file := system.find(name)) is not None]
-    handed = [file for name in entry.modules if (file := system.find(name)) is not None] if entry.xen else []
+    xen, kernel = system.file(entry, entry.xen), system.file(entry, entry.kernel)
+    initrds = [file for name in entry.initrds if (file := system.file(entry, name)) is not None]
+    handed = [file for name in entry.modules if (file := system.file(entry, name)) is not None] if entry.xen else []
     whole = len(handed) == len(entry.modules)
     if kernel is None or entry.loader in OPAQUE or (entry.xen and xen is None):
         return []
@@ -170,9 +174,11 @@ def _loaders(entry: BootEntry, firmware: Firmware | None) -> tuple[Loader, ...]:
 
 def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Evidence]]:
     yield from entry.faults
-    yield from limine_rules.mismatches(entry.hashed, entry.config, entry.line, system.digest)
+    for each in entry.hashed:
+        found = system.digest(system.file(entry, each.path))
+        yield from limine_rules.mismatch(each, found, entry.config, entry.line)
     for name in entry.files:
-        if system.find(name) is None:
+        if system.file(entry, name) is None:
             said = (
                 f"error: file `{DEVICE.sub('', name, count=1)}' not found."
                 if entry.loader in grub_cfg.LOADING
@@ -227,7 +233,7 @@ def _faults(system: System) -> Iterator[Evidence]:
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:
     """Kernels that no entry starts: the configuration is older than they are."""
-    used = {file.key for entry in entries if (file := system.find(entry.kernel)) is not None}
+    used = {file.key for entry in entries if (file := system.file(entry, entry.kernel)) is not None}
     for file in system.kernels():
         if file.key not in used:
             yield Evidence("no boot entry starts this kernel", file.name)

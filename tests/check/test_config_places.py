@@ -78,3 +78,40 @@ def test_nothing_beside_what_was_asked_for(disc: Path) -> None:
     (disc / "syslinux.cfg").write_text(SYSLINUX)
     (disc / "boot" / "grub" / "grub.cfg").write_text(GRUB)
     assert told(disc / "boot") == {"<grub>": []}
+
+
+@pytest.mark.parametrize(
+    ("config", "there", "lost"),
+    [
+        # where it lies; where its files can be; and where the loader does not get at them
+        ("", ["live"], ["boot/live", "boot/efi/live"]),
+        ("boot/", ["live", "boot/live"], ["boot/efi/live", "efi/live"]),
+        ("boot/efi/", ["boot/efi/live"], ["live", "boot/live"]),
+        ("efi/", ["efi/live"], ["live", "boot/live", "boot/efi/live"]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("syslinux/syslinux.cfg", SYSLINUX),
+        ("syslinux/syslinux.cfg", SYSLINUX.replace(" /live", " ../live")),
+        ("loader/entries/it.conf", BLS),
+        ("limine/limine.conf", LIMINE),
+    ],
+)
+def test_a_path_begins_where_the_volume_does(
+    disc: Path, config: str, there: list[str], lost: list[str], name: str, text: str
+) -> None:
+    """Only GRUB goes from one volume to another."""
+    path = disc / config / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    if " ../" in text:  # wherever that is, it is beside the configuration
+        there, lost = [f"{config}live"], [*there, *lost]
+        lost.remove(*there)
+    for place in (*there, *lost):
+        (disc / place).parent.mkdir(parents=True, exist_ok=True)
+        (disc / "live").rename(disc / "moved")
+        (disc / "moved").rename(disc / place)
+        assert set(told(disc)["<it>"]) == (set() if place in there else {"ENTRY-FILE"}), place
+        (disc / place).rename(disc / "live")
