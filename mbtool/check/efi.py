@@ -16,6 +16,7 @@ MACHINE_I386 = 0x14C
 WANTED = (("Machine", 0x8664, "x86-64"), ("Subsystem", 10, "application"))
 """What 64-bit firmware starts."""
 NX_COMPAT = 0x0100
+MEM_DISCARDABLE = 0x02000000
 WRITE_EXECUTE = 0x80000000 | 0x20000000
 
 
@@ -84,7 +85,7 @@ def xen_relocations(image: Image) -> Iterator[Evidence]:
     if place is None or place.node.find("xen-hypervisor") is None:
         return
     for child in place.node.children:
-        if any(finding.id == "PE-RELOC-DISCARDABLE" for finding in child.findings):
+        if child.get("name") == ".reloc" and _mask(child) & MEM_DISCARDABLE:
             yield Evidence(
                 "Xen's .reloc section may be left out by the loader, and Xen reads it",
                 image.path,

@@ -9,9 +9,12 @@ from mbtool.check.image import Image
 from mbtool.check.linux import efi_on_bios
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError, UnknownFormatError
+from mbtool.model import Node
 
 NO_IMAGE = "no image of any kind"
 KERNEL_IMAGE = "KERNEL-IMAGE"
+EFI_APPLICATION = 10
+"""Subsystem, in a PE header."""
 KERNELS = "a bzImage (HdrS at 0x202), a Multiboot or PVH kernel for x86, or an EFI program for x86-64"
 
 
@@ -66,7 +69,7 @@ def kernel(boot: BootSet) -> Iterator[Evidence]:
     try:
         if not all(why_not(image, row) for row in rows):
             return
-        kind = image.content.kind
+        what = _what(image.content)
     except MbtoolError:
         return  # UNREADABLE says so
     usual = next(row for row in rows if (row.name, row.mode) == ("grub", "linux"))
@@ -76,6 +79,18 @@ def kernel(boot: BootSet) -> Iterator[Evidence]:
         image.root.kind,
         0,
         expected=KERNELS,
-        found=kind,
+        found=what,
         console=usual.words_for(why_not(image, usual)),
     )
+
+
+def _what(content: Node) -> str:
+    """What a file is, in a few words, and for which machine where it says that."""
+    meanings = {field.name: field.meaning for field in content.fields}
+    machine = meanings.get("Machine") or meanings.get("e_machine") or ""
+    words = {"elf": "an ELF file", "pe": f"a PE file ({meanings.get('Subsystem') or 'of no kind'})"}.get(
+        content.kind, content.kind
+    )
+    if content.kind == "pe" and content.get("Subsystem") == EFI_APPLICATION:
+        words = "an EFI program"
+    return f"{words} for {machine}" if machine else words

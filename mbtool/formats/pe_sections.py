@@ -142,10 +142,6 @@ def _odd(part: Section) -> Iterator[Finding]:
             f"section {part.name} is writable and executable, which firmware that protects memory may refuse",
             "Characteristics",
         )
-    if part.name == ".reloc" and mask & pe_names.MEM_DISCARDABLE:
-        yield Finding(
-            "PE-RELOC-DISCARDABLE", Severity.INFO, "a loader may drop it after loading", "Characteristics"
-        )
     if header.PointerToRawData and part.stored < header.SizeOfRawData:
         yield Finding(
             "PE-SECTION-CUT",

@@ -14,11 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 
+from mbtool.check.boot_set import BootSet
 from mbtool.check.capabilities import PREDICATES, why_not
 from mbtool.check.image import Image
 from mbtool.check.loader import Loader
 from mbtool.check.loaders import choose, load, loaders, newest
-from mbtool.check.report import check_image
+from mbtool.check.report import check_image, check_set
 from mbtool.errors import InputError
 from mbtool.formats.xen_notes import XenNote
 from mbtool.source import BytesSource, open_file
@@ -295,6 +296,22 @@ def test_pe_files_that_are_no_efi_program(machine: int, subsystem: int, why: str
     data[0x44:0x46] = machine.to_bytes(2, "little")
     data[0x40 + 24 + 68 : 0x40 + 24 + 70] = subsystem.to_bytes(2, "little")
     assert reason(bytes(data), "grub:chainloader:uefi") == why
+
+
+@pytest.mark.parametrize(
+    ("machine", "subsystem", "found"),
+    [
+        (0xAA64, 10, "an EFI program for Arm64"),
+        (0x5064, 10, "an EFI program for RISC-V 64"),
+        (0x8664, 3, "a PE file (Windows console) for x86-64"),
+    ],
+)
+def test_a_kernel_that_is_none_is_named(machine: int, subsystem: int, found: str) -> None:
+    data = bytearray(pe_image([Part(b".text", b"\xc3", CODE)]))
+    data[0x44:0x46] = machine.to_bytes(2, "little")
+    data[0x40 + 24 + 68 : 0x40 + 24 + 70] = subsystem.to_bytes(2, "little")
+    problems = check_set(BootSet(kernel=Image("kernel", BytesSource(bytes(data)))))
+    assert [each.evidence.found for each in problems if each.id == "KERNEL-IMAGE"] == [found]
 
 
 BASE = 0x100000
