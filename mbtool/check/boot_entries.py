@@ -1,4 +1,4 @@
-"""The boot entries of a system: what its configurations start, and with which files.
+"""The boot entries of a system: the configurations that are in it, and the files that they name.
 
 grub/grub.cfg, grub2/grub.cfg ─┐
 loader/entries/*.conf ─────────┤
@@ -10,23 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
-from posixpath import normpath
 
-from mbtool.check import bls_rules, limine_rules
-from mbtool.check.limine_rules import Hashed
+from mbtool.check.boot_entry import BootEntry, beside, from_bls, from_grub, from_limine, from_syslinux, with_
 from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
-from mbtool.check.rule import Evidence
 from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import bls, grub_cfg, limine_conf, syslinux_cfg
-from mbtool.formats.grub_cfg import Command, GrubEntry
-from mbtool.formats.xen_versions import NEWEST
-from mbtool.plan import xen_modules
-from mbtool.record import record
 from mbtool.source import STEP
 
 MAX_CONFIG = 1 << 20
@@ -49,51 +42,7 @@ UKIS = "EFI/Linux/*.efi"
 SUBVOLUME = re.compile(r"(?:^|\s)rootflags=(?:[^\s,]*,)*subvol=([^\s,]+)")
 LIMINE_CONFIGS = ("limine.conf", "limine/limine.conf", "EFI/*/limine.conf")
 XEN_CONFIGS = "EFI/*/*.cfg"
-XSM_POLICY = "xenpolicy"
-"""How the names of security policies begin, which are modules as initrds are."""
-BLOCKS = re.compile(r"(\([^)]*\))?(\d*\+\d+,?)+")
-"""GRUB's block lists: sectors by number, as ``chainloader +1`` takes a boot sector."""
 DEVICE = re.compile(r"\([^)]*\)")
-
-
-@record
-class BootEntry:
-    """Paths are as the configuration writes them. ``line``: where it begins in it, from 1; 0 where it is all of it.
-
-    ``loader``: GRUB's command, "" where none of those is; elsewhere ``bls``, ``uki``, ``syslinux``, ``mboot.c32``,
-    ``limine:`` and protocol. ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel
-    is handed, Xen behind dom0's kernel; ``initrds`` are those of them that look as if they were meant for dom0.
-    ``unpaired``: words that go with no kernel here. ``volume``: UUID or label of the file system that the files are
-    on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and ``cmdline``, and
-    Xen does not look at. ``packed``: the loader is not told to unpack what it starts. ``faults``: rules that the
-    entry breaks by itself; ``hashed``: files that have to have a hash; ``afield``: files on other volumes than
-    ``volume``; ``roots``: folders where paths can begin, None where GRUB may look anywhere.
-    """
-
-    title: str
-    config: str
-    line: int
-    loader: str
-    kernel: str = ""
-    xen: str = ""
-    initrds: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
-    cmdline: str = ""
-    xen_cmdline: str = ""
-    unpaired: tuple[Command, ...] = ()
-    volume: str = ""
-    dropped: tuple[str, ...] = ()
-    packed: bool = False
-    faults: tuple[tuple[str, Evidence], ...] = ()
-    hashed: tuple[Hashed, ...] = ()
-    afield: tuple[str, ...] = ()
-    roots: tuple[str, ...] | None = None
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files that are named."""
-        named = (self.xen, self.kernel, *(self.modules or self.initrds))
-        return tuple(path for path in named if path)
 
 
 class System:
@@ -173,7 +122,7 @@ class System:
         yield from map(self._in_subvolume, self._grub(variables))
         for path, file in self._found(BLS_ENTRIES):
             entry = from_bls(bls.parse(_text(file)), file.name, variables)
-            yield self._in_subvolume(_with(entry, roots=self.roots(path)))
+            yield self._in_subvolume(with_(entry, roots=self.roots(path)))
         for path, file in self._found(UKIS):
             yield BootEntry(path.rpartition("/")[2], file.name, 0, "uki", kernel=f"/{path}")
         for path, file in self._found(*SYSLINUX_CONFIGS):
@@ -182,7 +131,7 @@ class System:
             for told in limine_conf.parse(_text(file)):
                 found = from_limine(told, file.name)
                 if found is not None:
-                    yield _with(found, roots=self.roots(path))
+                    yield with_(found, roots=self.roots(path))
 
     def _grub(self, variables: dict[str, str]) -> Iterator[BootEntry]:
         """The entries of GRUB's configurations, each file read once; their ``variables`` are put in there."""
@@ -230,7 +179,7 @@ class System:
             return f"/{rest}" if rest and not self.file(entry, path) and self.file(entry, rest) else path
 
         lists = {name: tuple(map(inside, getattr(entry, name))) for name in ("initrds", "modules")}
-        return _with(entry, kernel=inside(entry.kernel), xen=inside(entry.xen), **lists)
+        return with_(entry, kernel=inside(entry.kernel), xen=inside(entry.xen), **lists)
 
     def _syslinux(self, path: str, file: TreeFile) -> Iterator[BootEntry]:
         """The labels of a configuration, with those of the files that it includes."""
@@ -244,7 +193,7 @@ class System:
         for entry in syslinux_cfg.parse(_text(file), include):
             found = from_syslinux(entry, file.name, folder)
             if found is not None:
-                yield _with(found, roots=roots)
+                yield with_(found, roots=roots)
 
     def xen_configs(self) -> list[tuple[XenConfig, TreeFile | None]]:
         """Configurations of Xen's EFI loader on the ESP, each with the loader that reads it if that is there."""
@@ -292,127 +241,3 @@ def _matches(tree: Tree, folder: str, patterns: list[str]) -> Iterator[str]:
 
 def _text(file: TreeFile) -> str:
     return file.text(MAX_CONFIG).decode("utf-8", "replace")
-
-
-def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
-    """What a menu entry loads, None when it loads nothing (it shows firmware settings, reboots, …)."""
-    loading = next((command for command in entry.named(*grub_cfg.LOADING) if command.arguments), None)
-    more = entry.named(*grub_cfg.WITH)
-    if loading is None:
-        hidden = any(
-            command.name.startswith(("/", "(")) for command in entry.commands
-        )  # by a variable, as it seems
-        lost = more if not hidden else ()
-        return BootEntry(entry.title, config, entry.line, "", unpaired=lost) if lost else None
-    behind = entry.commands[entry.commands.index(loading) :]
-    paired = [command for command in more if command in behind and loading.name in grub_cfg.WITH[command.name]]
-    unpaired = tuple(command for command in more if command not in paired)
-    searches = entry.named("search", "search.fs_uuid", "search.fs_label")
-    volume = (
-        next((word for word in reversed(searches[-1].words) if not word.startswith("-")), "") if searches else ""
-    )
-    base = BootEntry(entry.title, config, entry.line, loading.name, unpaired=unpaired, volume=volume)
-    head, *words = loading.arguments
-    if BLOCKS.fullmatch(head):
-        return None
-    text = " ".join(words)
-    if loading.name in grub_cfg.LOADING[:3]:
-        initrds = tuple(path for command in paired for path in command.arguments)
-        return _with(base, kernel=head, cmdline=text, initrds=initrds)
-    if loading.name == "chainloader":
-        return _with(base, kernel=head, cmdline=text)
-    modules = [(command.arguments[0], " ".join(command.arguments[1:])) for command in paired if command.arguments]
-    return _multiboot(base, head, text, modules)
-
-
-def _multiboot(base: BootEntry, head: str, text: str, modules: Sequence[tuple[str, str]]) -> BootEntry:
-    """A Multiboot kernel, with Xen's modules told apart when it is Xen."""
-    if "xen" not in head.rpartition("/")[2]:
-        return _with(base, kernel=head, cmdline=text, modules=tuple(path for path, _ in modules))
-    kernel, rest = (modules[0], [path for path, _ in modules[1:]]) if modules else (("", ""), [])
-    microcode = xen_modules.claimed(xen_modules.ucode(text.encode(), NEWEST), len(rest))
-    others = [path for number, path in enumerate(rest, 1) if number != microcode]
-    return _with(
-        base,
-        xen=head,
-        xen_cmdline=text,
-        kernel=kernel[0],
-        cmdline=kernel[1],
-        initrds=tuple(path for path in others if not path.rpartition("/")[2].startswith(XSM_POLICY)),
-        modules=tuple(rest),
-    )
-
-
-def from_syslinux(entry: syslinux_cfg.SyslinuxEntry, config: str, folder: str) -> BootEntry | None:
-    """What a label loads, None when it is another program. ``folder``: where names begin that are no paths."""
-    if entry.modules:
-        (head, text), *rest = ((beside(name, folder), words) for name, words in entry.modules)
-        return _multiboot(BootEntry(entry.title, config, entry.line, syslinux_cfg.MBOOT), head, text, rest)
-    if not entry.is_linux:
-        return None
-    base = BootEntry(
-        entry.title, config, entry.line, "syslinux", kernel=beside(entry.kernel, folder), cmdline=entry.append
-    )
-    initrds = tuple(beside(name, folder) for name in entry.initrd)
-    return _with(base, **{"modules" if entry.program == syslinux_cfg.MEMDISK else "initrds": initrds})
-
-
-def beside(name: str, folder: str) -> str:
-    """A name from the root of the volume, when it begins in a folder."""
-    return normpath(name if name.startswith("/") else f"/{folder}/{name}")
-
-
-def from_limine(entry: limine_conf.LimineEntry, config: str) -> BootEntry | None:
-    """What an entry of Limine loads, None when that is no file."""
-    protocol = "multiboot1" if entry.protocol == "multiboot" else entry.protocol
-    faults = tuple(limine_rules.faults(entry, config))
-    base = BootEntry(entry.title, config, entry.line, f"limine:{protocol}", faults=faults)
-    kernel = limine_conf.location(entry.path or "")
-    if faults or kernel is None:
-        return base if faults else None
-    modules = [(there, words) for path, words in entry.modules if (there := limine_conf.location(path))]
-    base = _with(
-        base,
-        volume=kernel.volume,
-        packed=not limine_conf.unpacked(entry.path or ""),
-        hashed=tuple(limine_rules.hashed(entry)),
-        afield=tuple(there.path for there, _ in modules if there.volume != kernel.volume),
-    )
-    if protocol in ("multiboot1", "multiboot2"):
-        given = [(there.path, words) for there, words in modules]
-        return _without_first_words(_multiboot(base, kernel.path, entry.cmdline, given))
-    base = _with(base, kernel=kernel.path, cmdline=entry.cmdline)
-    if protocol in limine_conf.EFI:
-        return _with(base, loader="chainloader")
-    return _with(
-        base, **{"initrds" if protocol == "linux" else "modules": tuple(there.path for there, _ in modules)}
-    )
-
-
-def _without_first_words(entry: BootEntry) -> BootEntry:
-    """Xen takes the first words for names of files, which Limine does not put there (setup.c, ``cmdline_cook``)."""
-    if not entry.xen:
-        return entry
-    first, _, xen_cmdline = entry.xen_cmdline.lstrip(" ").partition(" ")
-    second, _, cmdline = entry.cmdline.lstrip(" ").partition(" ")
-    return _with(entry, xen_cmdline=xen_cmdline, cmdline=cmdline, dropped=(first, second))
-
-
-def from_bls(entry: bls.BlsEntry, config: str, variables: Mapping[str, str]) -> BootEntry:
-    """What an entry of the Boot Loader Specification starts; ``variables``: GRUB's, which Fedora's make use of."""
-    title = " ".join(part for part in (entry.title, entry.version) if part) or config.rpartition("/")[2]
-    initrds = tuple(path for word in entry.initrd for path in grub_cfg.filled(word, variables).split())
-    cmdline = grub_cfg.filled(entry.options, variables)
-    faults = tuple(bls_rules.faults(entry, config))
-    base = BootEntry(title, config, 0, "bls" if entry.linux else "uki", cmdline=cmdline, faults=faults)
-    if bls_rules.is_foreign(entry):
-        return base
-    if entry.linux:
-        return _with(base, kernel=entry.linux, initrds=initrds)
-    return _with(base, kernel=entry.uki or entry.efi)
-
-
-def _with(entry: BootEntry, **more: object) -> BootEntry:
-    from dataclasses import replace
-
-    return replace(entry, **more)  # type: ignore[arg-type]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from mbtool.check.boot_entries import BootEntry, System
+from mbtool.check.boot_entries import System
+from mbtool.check.boot_entry import BootEntry
 from mbtool.check.rule import Evidence
 from mbtool.check.trees import TreeFile
 from mbtool.errors import MbtoolError

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mbtool.check import limine_rules, loaders
-from mbtool.check.boot_entries import DEVICE, BootEntry, System
+from mbtool.check.boot_entries import DEVICE, System
+from mbtool.check.boot_entry import BootEntry
 from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from mbtool.check.boot_entries import BootEntry
+from mbtool.check.boot_entry import BootEntry
 from mbtool.check.boot_set import BootSet
 from mbtool.check.command_lines import DOM0, XEN
 from mbtool.check.report import Problem

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mbtool.build import dom0, kernel
-from mbtool.check.boot_entries import System, from_grub
+from mbtool.check.boot_entries import System
+from mbtool.check.boot_entry import from_grub
 from mbtool.check.report import Problem
 from mbtool.check.system import check_system
 from mbtool.errors import InputError
