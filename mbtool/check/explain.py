@@ -35,13 +35,18 @@ NAME = re.compile(
     r"(?:^|.* )(?:\(\S+\)|\[[^\]]*\d\]|(?!error:|grub:)[\w.-]*[a-z][\w.-]*:)\s*(?:(?:error|warning): *)?"
 )
 """A program's name, or the mark of Xen's or Linux' console, right before a message."""
+MARKS = {"Xen": "(XEN)", "QEMU": "qemu-system-"}
+"""What marks a line as a program's own, whatever others say in the same words."""
 QUOTES = str.maketrans("`\u2018\u2019\u00b4\u201c\u201d", "''''\"\"")
 """As programs, and those who quote them, write them in one way or another."""
 
 
 @record
 class Message:
-    """A message of the program ``by``; ``verify``: commands that show the cause; ``rules``: what then is broken."""
+    """A message of the program ``by``; ``verify``: commands that show the cause; ``rules``: what then is broken.
+
+    ``progress``: no error, but what comes before the next step of a boot; an error in the same line goes first.
+    """
 
     by: str
     text: str
@@ -51,6 +56,7 @@ class Message:
     remedy: str = ""
     rules: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    progress: bool = False
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -120,7 +126,7 @@ def explain(question: str) -> Answer:
     foreign = [message for message in known() if _of_another(message, question)]
     spoken = [message for message in known() if message not in foreign]
     exact = [message for message in spoken if message.pattern.search(line)]
-    exact.sort(key=lambda message: -len(message.text))
+    exact.sort(key=lambda message: (message.progress, not _marked(message, question), -len(message.text)))
     part = [message for message in spoken if message not in exact and line in _bare(message.text)]
     printed = [words for words in catalogue().values() if words.console and _bare(words.console) in line]
     if exact or part or printed:
@@ -128,6 +134,11 @@ def explain(question: str) -> Answer:
         told = {id_ for message in (*found, *foreign) for id_ in message.rules}
         return Answer(tuple(words for words in printed if words.id not in told), found)
     return Answer(near=_near(line))
+
+
+def _marked(message: Message, question: str) -> bool:
+    """Whether the line bears the mark of the message's program."""
+    return message.by in MARKS and MARKS[message.by] in question
 
 
 def _of_another(message: Message, question: str) -> bool:
