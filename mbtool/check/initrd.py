@@ -12,6 +12,7 @@ from mbtool.check.boot_set import BootSet, holds_microcode, is_policy
 from mbtool.check.image import Image
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError
+from mbtool.formats import cpio_walk
 from mbtool.formats.cpio_walk import Archive, Entry
 from mbtool.model import STREAM_KINDS, Node, Severity
 from mbtool.plan import xen_options
@@ -53,6 +54,11 @@ def without_init(boot: BootSet) -> Iterator[Evidence]:
         console=NO_ROOT if lost else "",
         severity=Severity.ERROR if lost else Severity.WARNING,
     )
+
+
+def for_linux(boot: BootSet) -> bool:
+    """Whether the initrd is for Linux; so it is where no kernel is given."""
+    return boot.kernel is None or bool(boot.release)
 
 
 def words(boot: BootSet) -> list[str]:
@@ -193,8 +199,8 @@ def segments(root: Node) -> Iterator[Node]:
     return iter(root.children if root.kind == "initrd" and root.children else (root,))
 
 
-def members(image: Image) -> Iterator[tuple[Source, Entry]]:
-    """The members of all archives in the order of unpacking, each with the source that its offsets are in.
+def unpacked(image: Image) -> Iterator[tuple[Source, Archive]]:
+    """The archives in the order of unpacking, each to be walked before the next, with the source of its offsets.
 
     Raises MbtoolError for an unknown format.
     """
@@ -203,11 +209,17 @@ def members(image: Image) -> Iterator[tuple[Source, Entry]]:
     for segment in segments(image.root):
         source = image.source.part(segment.offset)
         if segment.kind in STREAM_KINDS:
-            source = compression.open_stream(source, Budget(image.limits))
-        elif segment.kind != "cpio":
-            continue
-        for entry in Archive(source):
-            yield source, entry
+            yield from cpio_walk.archives(compression.open_stream(source, Budget(image.limits)))
+        elif segment.kind == "cpio":
+            yield source, Archive(source)
+
+
+def members(image: Image) -> Iterator[tuple[Source, Entry]]:
+    """The members of all archives in the order of unpacking, each with the source that its offsets are in.
+
+    Raises MbtoolError for an unknown format.
+    """
+    return ((source, entry) for source, archive in unpacked(image) for entry in archive)
 
 
 def early_microcode(image: Image) -> bool:

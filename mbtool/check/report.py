@@ -23,7 +23,7 @@ from mbtool.source import Limits
 
 SUBJECTS = (
     *("loading", "segments", "multiboot", "linux", "efi", "xen", "dom0", "kernel_config"),
-    *("initrd", "initrd_linux", "initrd_modules"),
+    *("initrd", "initrd_linux", "initrd_init", "initrd_modules"),
     *("command_lines", "xen_values", "linux_options", "contradictions", "fatal_options", "repeated"),
     *("xen_cfg", "secure_boot", "revocation"),
 )

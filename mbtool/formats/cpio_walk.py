@@ -6,7 +6,7 @@ What Linux takes and what it refuses is from init/initramfs.c (``do_header``, ``
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mbtool.errors import FormatError, LimitError
 from mbtool.formats.cpio import CRC, HEADER_SIZE, NEWC, PATH_MAX, TRAILER, Header, parse_header
@@ -40,6 +40,28 @@ class Entry:
     def end(self) -> int:
         """Where the next member may start."""
         return align(self.data_end)
+
+    def reader(self, source: Source) -> Callable[[int, int], bytes]:
+        """Reads the body by offset and number of bytes, from the source that the entry was met in."""
+        at, size = self.data_offset, self.header.c_filesize
+        return lambda start, count: source.read(at + start, max(0, min(count, size - start)))
+
+
+def archives(source: Source) -> Iterator[tuple[Source, Archive]]:
+    """The archives that lie one behind the other from the start of a source, each to be walked before the next.
+
+    Each comes with the source that its offsets are in.
+    """
+    at = 0
+    while True:
+        part = source.part(at) if at else source
+        archive = Archive(part)
+        yield part, archive
+        behind = at + archive.end
+        behind += zeros(source, behind)
+        if behind == at or source.read(behind, 6) not in (NEWC, CRC):
+            return
+        at = behind
 
 
 def align(offset: int) -> int:

@@ -16,7 +16,8 @@ from mbtool.formats.context import Context
 from mbtool.formats.cpio import HEADER_SIZE, Header
 from mbtool.formats.cpio_walk import Entry, show
 from mbtool.formats.findings import Findings
-from mbtool.formats.initrd_init import Programs
+from mbtool.formats.initrd_init import refusal
+from mbtool.formats.initrd_tree import HEAD, Tree
 from mbtool.model import Field, Finding, Hex, Node, Severity
 from mbtool.source import MIB, Source
 
@@ -49,8 +50,6 @@ MAX_MICROCODE = 128 * MIB
 MAX_TREES = 64
 MAX_SHOWN = 20_000
 """Members that become a node each when everything is asked for."""
-HEAD = 256
-"""Bytes of an init program that are looked at."""
 
 KINDS = {
     stat.S_IFREG: "files",
@@ -89,7 +88,7 @@ class Contents:
         self._links: set[tuple[int, int, int]] = set()
         self._mtimes = (0xFFFFFFFF, 0)
         self._init: dict[bytes, str] = {}
-        self._programs = Programs()
+        self._tree = Tree()
         self._generator = ""
         self._trees: dict[bytes, _Tree] = {}
         self._microcode: dict[str, Node] = {}
@@ -108,7 +107,7 @@ class Contents:
             self._kinds["hard_links"] += file in self._links
             self._links.add(file)
         name = entry.name.removeprefix(b".").lstrip(b"/") if entry.name[:2] == b"./" else entry.name.lstrip(b"/")
-        self._programs.add(name, header, self._body(entry, HEAD) if Programs.matters(header) else b"")
+        self._tree.add(name, header, entry.reader(self._source))
         if name in INIT:
             self._init[name] = self._program(entry)
         elif name in MICROCODE:
@@ -136,12 +135,14 @@ class Contents:
         ]
         if self.init:
             fields.append(Field("init", self.init[0], meaning=self.init[1], telling=True))
-            if refusal := self._programs.refusal(self.init[0].encode()):
-                words = f"{self.init[0]} {refusal.reason}"
-                fields.append(Field("init_refused", -refusal.error, meaning=words, telling=True))
-                fields.append(Field("init_absent", refusal.absent))
+            if why := refusal(self._tree, self.init[0].encode()):
+                words = f"{self.init[0]} {why.reason}"
+                fields.append(Field("init_refused", -why.error, meaning=words, telling=True))
         elif not self._microcode:
             fields.append(Field("init", None, meaning="no /init, /sbin/init or /linuxrc", telling=True))
+        if self._tree.dropped:
+            words = "members whose directory does not come before them in the archive"
+            fields.append(Field("without_directory", self._tree.dropped, meaning=words, telling=True))
         if self._generator:
             fields.append(Field("generator", self._generator, telling=True))
         fields += [Field(name, self._kinds[name]) for name in (*KINDS.values(), "hard_links")]

@@ -6,7 +6,7 @@ import gzip
 import lzma
 import stat
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mbtool.check.boot_set import open_set
@@ -53,14 +53,20 @@ PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\0"
 """As much of a program for x86-64 as Linux looks at to know it for one."""
 
 
+def with_folders(*members: Member) -> list[Member]:
+    """The members, behind one for each directory that they are in."""
+    parents = {str(path) for each in members for path in PurePosixPath(str(each.name)).parents} - {"."}
+    return [*(Member(name, b"", stat.S_IFDIR | 0o755) for name in sorted(parents)), *members]
+
+
 def initrd(release: str = RELEASE, *, microcode: bytes = b"") -> bytes:
     """An initrd with an init, and two modules for one kernel; ``microcode`` goes in front."""
     main = build_cpio(
-        [
+        with_folders(
             Member("init", PROGRAM, stat.S_IFREG | 0o755),
             Member(f"lib/modules/{release}/kernel/drivers/block/xen-blkfront.ko", b"x"),
             Member(f"lib/modules/{release}/kernel/fs/ext4.ko.xz", b"x"),
-        ]
+        )
     )
     return microcode + gzip.compress(main, mtime=0)
 

@@ -33,6 +33,7 @@ from tests.check.sets import (
     problems,
     vmlinux,
     vmlinuz,
+    with_folders,
 )
 from tests.conftest import ROOT
 from tests.formats.pe_images import CODE, Part
@@ -240,7 +241,7 @@ def test_modules_that_are_part_of_the_kernel(tmp_path: Path) -> None:
         Member(f"{lists}/kernel/fs/ext4/ext4.ko.zst", b"x"),
     ]
     require = ("virtio-pci", "virtio_pci", "ext4", "fs-ext4", "crc32c", "nvme")
-    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": build_cpio(files)}, require=require)
+    found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": build_cpio(with_folders(*files))}, require=require)
     assert [(problem.id, problem.evidence.expected) for problem in found] == [
         ("INITRD-REQUIRE", "crc32c"),
         ("INITRD-REQUIRE", "nvme"),
@@ -251,10 +252,10 @@ def test_modules_for_two_kernels(tmp_path: Path) -> None:
     """The other kernel's are of no use to this one; a kernel's name is said once, in however many archives."""
     other = "5.10.0-9-amd64"
     extra = [Member(f"lib/modules/{other}/kernel/drivers/{name}.ko.gz", b"x") for name in ("nvme", "ahci")]
-    both = build_cpio(extra) + initrd()
+    both = build_cpio(with_folders(*extra)) + initrd()
     found = problems(tmp_path, {"kernel": vmlinuz(), "initrd": both}, require=("ext4", "nvme"))
     assert [(problem.id, problem.evidence.expected) for problem in found] == [("INITRD-REQUIRE", "nvme")]
-    twice = build_cpio(extra[:1]) + initrd(other)
+    twice = build_cpio(with_folders(*extra[:1])) + initrd(other)
     problem = one(problems(tmp_path, {"kernel": vmlinuz(), "initrd": twice}), "INITRD-MODULES")
     assert problem.evidence.found == other
 
@@ -464,7 +465,7 @@ def test_headers_that_firmware_refuses(tmp_path: Path, at: int, size: int, value
 
 def test_an_initrd_without_init(tmp_path: Path) -> None:
     """One archive that is only files: Linux finds no /init, and mounts root= itself."""
-    data = gzip.compress(build_cpio([Member("etc/x", b"x", stat.S_IFREG | 0o644)]))
+    data = gzip.compress(build_cpio(with_folders(Member("etc/x", b"x", stat.S_IFREG | 0o644))))
     assert ids(problems(tmp_path, {**GOOD, "initrd": data})) == {"INITRD-NO-INIT"}
     assert alone(data) == []
 
