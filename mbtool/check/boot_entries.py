@@ -10,12 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
-from mbtool.check.boot_entry import BootEntry, beside, from_bls, from_grub, from_limine, from_syslinux, with_
+from mbtool.check.boot_entry import (
+    BootEntry,
+    beside,
+    device_of,
+    from_bls,
+    from_grub,
+    from_limine,
+    from_syslinux,
+    unplaced,
+    with_,
+)
 from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
 from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
 from mbtool.errors import InputError, MbtoolError
@@ -42,7 +52,6 @@ UKIS = "EFI/Linux/*.efi"
 SUBVOLUME = re.compile(r"(?:^|\s)rootflags=(?:[^\s,]*,)*subvol=([^\s,]+)")
 LIMINE_CONFIGS = ("limine.conf", "limine/limine.conf", "EFI/*/limine.conf")
 XEN_CONFIGS = "EFI/*/*.cfg"
-DEVICE = re.compile(r"\([^)]*\)")
 
 
 class System:
@@ -60,6 +69,12 @@ class System:
         self._bases = tuple(base for base in bases if tree.names(base))
         self.faults: list[tuple[str, grub_cfg.Fault]] = []
         """What GRUB does not take for a script: files and places, once the entries have been read."""
+        self.volumes: Callable[[str], System | None] | None = None
+        """The volume of a disk that a device of GRUB's is, None when it is none of them; None outside of disks."""
+        self.all_read = False
+        """Whether ``volumes`` has all of the disk's."""
+        self.dead_ends: list[tuple[str, str]] = []
+        """Configurations of GRUB's without an entry, and the file that is not there to which each of them leads."""
         self._digests: dict[str, str] = {}
         self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
 
@@ -78,7 +93,10 @@ class System:
 
         ``roots``: the only ones of them that it can be.
         """
-        path = "/".join(parts(DEVICE.sub("", name, count=1)))
+        other = self._volume(device_of(name))
+        if other is not self:
+            return None if other is None else other.find(unplaced(name))
+        path = "/".join(parts(unplaced(name)))
         if not path:
             return None
         tries = [f"{root}/{path}".lstrip("/") for root in (("", *self._bases) if roots is None else roots)]
@@ -86,6 +104,14 @@ class System:
             tries.append(f"{self.boot}/{path.removeprefix('boot/')}")
         found = (self.tree.find(each, any_case=each.startswith(self._esps)) for each in tries)
         return next((file for file in found if file is not None), None)
+
+    def _volume(self, device: str) -> System | None:
+        """The volume that a device is: this one, where that is not known."""
+        return self if not device or self.volumes is None else self.volumes(device)
+
+    def is_away(self, name: str) -> bool:
+        """Whether a path names a device that is no volume of this disk."""
+        return self._volume(device_of(name)) is None
 
     def file(self, entry: BootEntry, name: str) -> TreeFile | None:
         """The file that an entry names."""
@@ -139,7 +165,10 @@ class System:
 
         def load(name: str) -> str | None:
             file = self.find(name)
-            if file is None or file.key in read:
+            other = self._volume(device_of(name))
+            if file is None and self.volumes is not None:
+                lost.append(name)
+            if file is None or file.key in read or (other not in (None, self) and other.reads(file)):
                 return None
             if not name.endswith("/grubenv"):
                 read.add(file.key)
@@ -152,6 +181,7 @@ class System:
         for pattern in GRUB_CONFIGS:
             for path in self._paths(pattern):
                 files: dict[str, str] = {}
+                lost: list[str] = []
                 config = self.tree.find(path)
                 if config is None or config.key in read:
                     continue
@@ -160,10 +190,16 @@ class System:
                 self.faults += [(config.name, fault) for fault in grub_cfg.faults(text)]
                 menu = grub_cfg.menu(text, load, f"/{path.rpartition('/')[0]}")
                 variables.update(menu.variables)
+                if lost and not menu.entries:
+                    self.dead_ends.append((config.name, lost[-1]))
                 for entry in chain.from_iterable(map(grub_cfg.alternatives, menu.entries)):
                     boot = from_grub(entry, files.get(entry.file, config.name))
                     if boot is not None:
                         yield boot
+
+    def reads(self, file: TreeFile) -> bool:
+        """Whether a file is one of GRUB's configurations that are looked for here."""
+        return any(file.key == found.key for _, found in self._found(*GRUB_CONFIGS))
 
     def _in_subvolume(self, entry: BootEntry) -> BootEntry:
         """The entry with paths from the root of a system, where it writes them from the top of btrfs or a ZFS pool.
@@ -173,7 +209,7 @@ class System:
         told = SUBVOLUME.search(entry.cmdline)
 
         def inside(path: str) -> str:
-            whole = "/" + "/".join(parts(DEVICE.sub("", path, count=1)))
+            whole = "/" + "/".join(parts(unplaced(path)))
             below = f"/{told[1].strip('/')}/" if told else "\0"
             rest = whole.removeprefix(below) if whole.startswith(below) else whole.partition("@/")[2]
             return f"/{rest}" if rest and not self.file(entry, path) and self.file(entry, rest) else path

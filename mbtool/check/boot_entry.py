@@ -18,16 +18,19 @@ from mbtool.record import record
 
 XSM_POLICY = "xenpolicy"
 """How the names of security policies begin, which are modules as initrds are."""
+LOOPBACK = "loopback"
+"""The loader of an entry whose files are in an image that GRUB opens: the image is its kernel here."""
 BLOCKS = re.compile(r"(\([^)]*\))?(\d*\+\d+,?)+")
 """GRUB's block lists: sectors by number, as ``chainloader +1`` takes a boot sector."""
 
 
 @record
 class BootEntry:
-    """Paths are as the configuration writes them. ``line``: where it begins in it, from 1; 0 where it is all of it.
+    """Paths are as the configuration writes them, GRUB's with the device in front.
 
-    ``loader``: GRUB's command, "" where none of those is; elsewhere ``bls``, ``uki``, ``syslinux``, ``mboot.c32``,
-    ``limine:`` and protocol. ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel
+    ``line``: where the entry begins in ``config``, from 1; 0 where it is all of it. ``loader``: GRUB's command, ""
+    where none of those is; elsewhere ``bls``, ``uki``, ``syslinux``, ``mboot.c32``, ``loopback``, ``limine:`` and
+    protocol. ``xen`` "" where the kernel starts by itself. ``modules``: all that a Multiboot kernel
     is handed, Xen behind dom0's kernel; ``initrds`` are those of them that look as if they were meant for dom0.
     ``unpaired``: words that go with no kernel here. ``volume``: UUID or label of the file system that the files are
     on, "" where the entry does not say. ``dropped``: what stood in front of ``xen_cmdline`` and ``cmdline``, and
@@ -75,22 +78,46 @@ def from_grub(entry: GrubEntry, config: str) -> BootEntry | None:
     behind = entry.commands[entry.commands.index(loading) :]
     paired = [command for command in more if command in behind and loading.name in grub_cfg.WITH[command.name]]
     unpaired = tuple(command for command in more if command not in paired)
-    searches = entry.named("search", "search.fs_uuid", "search.fs_label")
-    volume = (
-        next((word for word in reversed(searches[-1].words) if not word.startswith("-")), "") if searches else ""
-    )
-    base = BootEntry(entry.title, config, entry.line, loading.name, unpaired=unpaired, volume=volume)
+    base = BootEntry(entry.title, config, entry.line, loading.name, unpaired=unpaired)
     head, *words = loading.arguments
     if BLOCKS.fullmatch(head):
         return None
-    text = " ".join(words)
+    text, head = " ".join(words), located(head, loading.root)
     if loading.name in grub_cfg.LOADING[:3]:
-        initrds = tuple(path for command in paired for path in command.arguments)
-        return with_(base, kernel=head, cmdline=text, initrds=initrds)
-    if loading.name == "chainloader":
-        return with_(base, kernel=head, cmdline=text)
-    modules = [(command.arguments[0], " ".join(command.arguments[1:])) for command in paired if command.arguments]
-    return multiboot(base, head, text, modules)
+        initrds = tuple(located(path, command.root) for command in paired for path in command.arguments)
+        base = with_(base, kernel=head, cmdline=text, initrds=initrds)
+    elif loading.name == "chainloader":
+        base = with_(base, kernel=head, cmdline=text)
+    else:
+        given = [(command.arguments, command.root) for command in paired if command.arguments]
+        modules = [(located(path, root), " ".join(words)) for (path, *words), root in given]
+        base = multiboot(base, head, text, modules)
+    device = device_of(head)
+    disks = (command for command in entry.named("loopback") if command.arguments[1:])
+    image = next((located(c.arguments[1], c.root) for c in disks if c.arguments[0] == device), "")
+    if image:
+        return BootEntry(entry.title, config, entry.line, LOOPBACK, image)
+    kind, _, volume = device.partition("=")
+    return with_(
+        base,
+        volume=volume if kind in ("uuid", "label") else "",
+        afield=tuple(path for path in base.files if "$" in path),
+    )
+
+
+def located(path: str, root: str) -> str:
+    """A path of GRUB's with the device that it is on in front: ``root``, unless it names one itself."""
+    return path if path.startswith("(") or not root else f"({root}){path}"
+
+
+def device_of(path: str) -> str:
+    """The device of a path, "" where it is on the volume of its configuration."""
+    return path[1:].partition(")")[0] if path.startswith("(") else ""
+
+
+def unplaced(path: str) -> str:
+    """A path without its device."""
+    return path.partition(")")[2] if path.startswith("(") else path
 
 
 def multiboot(base: BootEntry, head: str, text: str, modules: Sequence[tuple[str, str]]) -> BootEntry:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mbtool.check import limine_rules, loaders
-from mbtool.check.boot_entries import DEVICE, System
-from mbtool.check.boot_entry import BootEntry
+from mbtool.check.boot_entries import System
+from mbtool.check.boot_entry import LOOPBACK, BootEntry, device_of, unplaced
 from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image
@@ -18,7 +19,8 @@ from mbtool.check.loader import Loader
 from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
-from mbtool.check.trees import FolderTree, Tree, contents, unread, volumes
+from mbtool.check.trees import FolderTree, Tree, all_read, contents, unread, volumes
+from mbtool.check.volumes import named
 from mbtool.check.written import of_entry, of_xen_cfg, placed
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import grub_cfg, syslinux_cfg
@@ -41,8 +43,8 @@ LOADERS = {
     **{name: (name,) for name in ("limine:linux", "limine:multiboot1", "limine:multiboot2")},
 }
 """What starts an entry, by BootEntry's ``loader``, as rows of can-boot: one of them has to take the file."""
-OPAQUE = ("chainloader", "limine:limine")
-"""Loaders of programs that are not looked into."""
+OPAQUE = ("chainloader", LOOPBACK, "limine:limine")
+"""Loaders of programs, or disks, that are not looked into."""
 DISKS = ("disk", "fat", "iso", "ext", "qcow2", "vmdk", "vhd")
 """Kinds of images that hold boot entries."""
 
@@ -77,8 +79,11 @@ def check_disk(image: Image, known: Sequence[Problem], *, more: More = none, **a
     """
     said = {_what(each) for each in known}
     disk = contents(image.source)
-    for tree in volumes(disk):
-        for name, problems in _check(_system(tree), image.limits, asked, more):
+    found = [(volume, _system(volume.tree)) for volume in volumes(disk)]
+    whole = all_read(disk)
+    for _, system in found:
+        system.volumes, system.all_read = partial(named, volumes=found), whole
+        for name, problems in _check(system, image.limits, asked, more):
             yield name, [each for each in problems if _what(each) not in said]
     told = [problem("VOLUME-UNREAD", _unread(image, *each)) for each in unread(disk)]
     if told:
@@ -109,7 +114,7 @@ def _what(told: Problem) -> tuple[str, ...]:
 def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) -> Checked:
     """Every entry of a system; files that several entries name are read once."""
     entries, configs = list(system.entries()), system.xen_configs()
-    if not entries and not configs and not system.faults:
+    if not any((entries, configs, system.faults, system.dead_ends)):
         return
     own = {
         entry.volume
@@ -119,8 +124,7 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
     with SetChecker(limits) as checker:
         for entry in entries:
             name = f"{entry.config}: {entry.title}"
-            away = entry.volume and entry.volume not in own and (own or entry.loader not in grub_cfg.LOADING)
-            if away or any(system.file(entry, name) is None for name in entry.afield):
+            if _is_elsewhere(system, entry, own):
                 yield name, [problem("ENTRY-ELSEWHERE", _evidence(entry, "the files are on another file system"))]
                 continue
             found = [problem(id_, evidence) for id_, evidence in _entry_rules(system, entry)]
@@ -131,8 +135,20 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
         with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
             yield config.name, list(placed([*check_set(boot), *more(boot)], of_xen_cfg(boot)))
     together = [problem("ENTRY-SYNTAX", item) for item in _faults(system)]
+    together += [problem("ENTRY-NO-MENU", item) for item in _dead_ends(system)]
     together += [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
     yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
+
+
+def _is_elsewhere(system: System, entry: BootEntry, own: set[str]) -> bool:
+    """Whether files of an entry are on a volume that is not here; ``own``: those of which there are files here."""
+    if any(system.file(entry, name) is None for name in entry.afield):
+        return True
+    if entry.loader == LOOPBACK and system.file(entry, entry.kernel) is not None:
+        return True
+    if system.volumes is not None and entry.roots is None:
+        return any(map(system.is_away, entry.files))
+    return bool(entry.volume) and entry.volume not in own and (bool(own) or entry.loader not in grub_cfg.LOADING)
 
 
 def _words(entry: BootEntry) -> BootSet:
@@ -180,11 +196,7 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
         yield from limine_rules.mismatch(each, found, entry.config, entry.line)
     for name in entry.files:
         if system.file(entry, name) is None:
-            said = (
-                f"error: file `{DEVICE.sub('', name, count=1)}' not found."
-                if entry.loader in grub_cfg.LOADING
-                else ""
-            )
+            said = f"error: file `{unplaced(name)}' not found." if entry.loader in grub_cfg.LOADING else ""
             missing = "a file that the entry names is not there"
             yield "ENTRY-FILE", _evidence(entry, missing, found=name, console=said)
     for command in entry.unpaired:
@@ -230,6 +242,23 @@ def _faults(system: System) -> Iterator[Evidence]:
     """What GRUB does not read of its configurations."""
     for name, fault in system.faults:
         yield Evidence(fault.message, name, line=fault.line)
+
+
+def _dead_ends(system: System) -> Iterator[Evidence]:
+    """GRUB's configurations that lead nowhere. A volume that is not on this disk may be on another."""
+    for name, lost in system.dead_ends:
+        away = system.is_away(lost)
+        if away and not system.all_read:
+            continue
+        yield Evidence(
+            f"it leads to a volume that is not on this disk: {device_of(lost)}"
+            if away
+            else "it leads to a configuration that is not there",
+            name,
+            found=lost,
+            console="" if away else f"error: file `{unplaced(lost)}' not found.",
+            severity=Severity.WARNING if away else None,
+        )
 
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:

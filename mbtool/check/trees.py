@@ -23,6 +23,7 @@ from mbtool.formats.iso_files import IsoFiles
 from mbtool.formats.partition import Partition
 from mbtool.formats.partition_tables import read
 from mbtool.formats.runs import Run, joined
+from mbtool.model import Node
 from mbtool.record import record
 from mbtool.source import MIB, Source, open_file
 
@@ -30,6 +31,8 @@ MAX_LINKS = 40
 """Symbolic links on the way to one file, as Linux follows them."""
 UNREAD = ("XFS", "btrfs", "LUKS", "LVM physical volume")
 """What may have boot entries in it, and is not looked into."""
+NO_BOOT = ("Linux swap", "squashfs", "NTFS", "empty")
+"""What holds no boot entries."""
 MAX_TABLE = 64 * MIB
 """Bytes of a file allocation table that is counted through."""
 
@@ -55,9 +58,11 @@ class TreeFile:
 
 
 class Tree(Protocol):
-    """``name``: what people call it."""
+    """``name``: what people call it. ``uuid``, ``label``: the volume's, as GRUB and blkid write them, or ""."""
 
     name: str
+    uuid: str
+    label: str
 
     def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
         """The file with this path; ``any_case``: as on FAT, case counts not."""
@@ -74,6 +79,15 @@ def parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
+@record
+class Volume:
+    """A volume of a disk. ``number``: its partition's, 0 for all of the disk; ``scheme``: ``gpt`` or ``msdos``."""
+
+    tree: Tree
+    number: int = 0
+    scheme: str = ""
+
+
 class FolderTree:
     """What is below a directory; symbolic links stay inside, as for a system whose root this is."""
 
@@ -81,6 +95,7 @@ class FolderTree:
         """``called``: directories in it, absolute, and what people call them."""
         self.root = root
         self.name = str(root)
+        self.uuid = self.label = ""
         self._called = called or {}
 
     def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
@@ -147,6 +162,7 @@ class VolumeTree:
     def __init__(self, source: Source, found: Iterable[tuple[str, bool, Sequence[Run]]]) -> None:
         """``found``: path, whether it is a directory, and runs, of everything in the volume."""
         self.name = source.name
+        self.uuid = self.label = ""
         self._source = source
         self._files: dict[str, tuple[str, Sequence[Run]]] = {}
         self._names: dict[str, dict[str, None]] = {}
@@ -177,7 +193,9 @@ class FatTree(VolumeTree):
 
     def __init__(self, source: Source) -> None:
         self._table = Table(source, fat.open_volume(source))
-        super().__init__(source, ((file.path, file.directory, file.runs) for file in Files(source, self._table)))
+        files = Files(source, self._table)
+        super().__init__(source, ((file.path, file.directory, file.runs) for file in files))
+        self.uuid, self.label = fat.serial(source, self._table.volume), files.label
 
     def free(self, folder: str) -> int | None:
         volume = self._table.volume
@@ -187,8 +205,12 @@ class FatTree(VolumeTree):
 class IsoTree(VolumeTree):
     """An ISO 9660 volume, names as Rock Ridge has them."""
 
-    def __init__(self, source: Source, root: bytes) -> None:
+    def __init__(self, source: Source, descriptor: Node) -> None:
+        """``descriptor``: the primary one."""
+        root = descriptor["root_directory_record"]
+        assert isinstance(root, bytes)
         super().__init__(source, ((file.path, False, file.runs) for file in IsoFiles(source, root)))
+        self.uuid, self.label = iso.known_by(descriptor)
 
 
 class ExtTree:
@@ -197,6 +219,7 @@ class ExtTree:
     def __init__(self, source: Source) -> None:
         self.name = source.name
         self._volume = ExtVolume(source)
+        self.uuid, self.label = ext.known_by(self._volume.block)
 
     def find(self, path: str, *, any_case: bool = False) -> TreeFile | None:
         found = self._volume.find(parts(path))
@@ -228,29 +251,40 @@ def contents(image: Source) -> Source:
     return image
 
 
-def volumes(disk: Source) -> Iterator[Tree]:
+def volumes(disk: Source) -> Iterator[Volume]:
     """The volumes of an image that can be read: ISO, the FAT and ext4 ones of its partitions, or what it is."""
-    if not iso.reject(disk) and (root := iso.root_directory(disk)) is not None:
-        yield IsoTree(disk, root)
-    if (volume := _volume(disk)) is not None:
-        yield volume
-    elif gpt.sector_size(disk) or not mbr.reject(disk):
+    if not iso.reject(disk) and (descriptor := iso.primary(disk)) is not None:
+        yield Volume(IsoTree(disk, descriptor))
+    if (tree := _tree(disk)) is not None:
+        yield Volume(tree)
+    elif (scheme := "gpt" if gpt.sector_size(disk) else "msdos") == "gpt" or not mbr.reject(disk):
         for partition in read(disk).partitions:
             part = disk.part(partition.offset, partition.size, f"{disk.name}:{partition.number}")
-            if (volume := _volume(part)) is not None:
-                yield volume
+            if (tree := _tree(part)) is not None:
+                yield Volume(tree, partition.number, scheme)
 
 
 def unread(disk: Source) -> Iterator[tuple[Partition, str]]:
     """The partitions with a file system, or something around one, that cannot be read here, and its name."""
-    if _volume(disk) is None and (gpt.sector_size(disk) or not mbr.reject(disk)):
+    if _tree(disk) is None and (gpt.sector_size(disk) or not mbr.reject(disk)):
         for partition in read(disk).partitions:
             name = named(disk.part(partition.offset, partition.size))
             if name in UNREAD:
                 yield partition, name
 
 
-def _volume(source: Source) -> Tree | None:
+def all_read(disk: Source) -> bool:
+    """Whether no partition may have boot entries that cannot be read here."""
+    if not gpt.sector_size(disk) and mbr.reject(disk):
+        return True
+    parts = ((each, disk.part(each.offset, each.size)) for each in read(disk).partitions)
+    return all(
+        each.bios_boot or not fat.reject(part) or not ext.reject(part) or named(part) in NO_BOOT
+        for each, part in parts
+    )
+
+
+def _tree(source: Source) -> Tree | None:
     if not fat.reject(source):
         return FatTree(source)
     return None if ext.reject(source) else ExtTree(source)

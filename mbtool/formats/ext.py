@@ -132,6 +132,11 @@ def superblock(source: Source) -> Superblock:
     return SUPERBLOCK.parse(source.exact(SUPERBLOCK_AT, SUPERBLOCK.size, "superblock"), source=source.name)
 
 
+def known_by(block: Superblock) -> tuple[str, str]:
+    """UUID and label."""
+    return str(uuid.UUID(bytes=block.s_uuid)), block.s_volume_name.partition(b"\0")[0].decode("utf-8", "replace")
+
+
 def reject(source: Source) -> str:
     """Why this is no ext2, ext3 or ext4 volume ("" when it is one)."""
     head = source.read(SUPERBLOCK_AT, SUPERBLOCK.size)

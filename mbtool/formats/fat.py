@@ -275,6 +275,14 @@ def open_volume(source: Source) -> Volume:
     )
 
 
+def serial(source: Source, volume: Volume) -> str:
+    """What tools call the UUID of a volume: ``1234-ABCD``."""
+    at = EXTENDED_32 if volume.bits == 32 else EXTENDED_16
+    sector = source.read(0, 512)
+    number = BOOT_SECTOR.parse((sector[:EXTENDED_32] + sector[at:])[: BOOT_SECTOR.size]).BS_VolID
+    return f"{number >> 16:04X}-{number & 0xFFFF:04X}"
+
+
 def short_checksum(name: bytes) -> int:
     """What long entries carry to name the short entry (11 bytes) that they belong to."""
     checksum = 0

@@ -4,12 +4,15 @@ GRUB's own language is a shell. What is needed of it to see what an entry loads 
 ``set``, variables, submenus, functions, ``source``, ``configfile``, ``load_env``. Conditions are not: the commands
 of all their branches count, in order, so that of two assignments the later wins, unless the first came from
 ``load_env``. Source: GRUB manual, "Writing full configuration files directly", "The GRUB environment block".
+
+A volume that is searched for is the device ``uuid=…``, ``label=…`` or ``file=…`` here; the value of a variable that
+only GRUB knows, once it runs, is its name with a dollar sign in front.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mbtool.record import record
 
@@ -24,6 +27,11 @@ Load = Callable[[str], str | None]
 SOURCING = ("source", ".", "configfile", "extract_entries_source", "extract_entries_configfile")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SPECIAL = "{};\n"
+GRUBS_OWN = ("cmdpath", "grub_cpu", "grub_platform", "net_default_ip", "net_default_mac", "net_default_server")
+"""Variables that GRUB sets by itself, to what it finds."""
+SEARCHES = {"search.fs_uuid": "uuid", "search.fs_label": "label", "search.file": "file"}
+SEARCHED = {"--fs-uuid": "uuid", "-u": "uuid", "--label": "label", "-l": "label", "--file": "file", "-f": "file"}
+"""Commands, and options of search, that tell what a volume is known by."""
 LOADING = ("linux", "linux16", "linuxefi", "multiboot", "multiboot2", "chainloader")
 """Commands that load what is started."""
 WITH = {
@@ -43,10 +51,14 @@ CLOSES = {"}": ("{",), "fi": ("if",), "done": ("while", "until", "for")}
 
 @record
 class Command:
-    """A command with its words, variables filled in, and the line (from 1) on which it begins."""
+    """A command with its words, variables filled in, and the line (from 1) on which it begins.
+
+    ``root``: the device on which paths without one are then, "" for the volume that GRUB came from.
+    """
 
     words: tuple[str, ...]
     line: int
+    root: str = ""
 
     @property
     def name(self) -> str:
@@ -126,6 +138,7 @@ def faults(text: str) -> tuple[Fault, ...]:
 def menu(text: str, load: Load = lambda name: None, folder: str = "") -> GrubMenu:
     """The entries, also of the files that are sourced. ``folder``: what $prefix stands for until it is set."""
     parser = _Parser(text, load)
+    parser.variables.update({name: f"{KEEP}{name}" for name in GRUBS_OWN})
     parser.variables.update({"prefix": folder, "config_directory": folder} if folder else {})
     return GrubMenu(tuple(parser.entries()), parser.variables)
 
@@ -147,6 +160,7 @@ class _Parser:
         self._functions: dict[str, list[_Token]] = {}
         self._kept: set[str] = set()
         self._conditions = 0
+        self._before: list[dict[str, str | None]] = []
         self.variables: dict[str, str] = {}
 
     def entries(self, above: str = "", depth: int = 0) -> Iterator[GrubEntry]:
@@ -178,7 +192,8 @@ class _Parser:
                 yield from self.entries(title, depth + 1)
 
     def _entry(self, title: str, line: int, file: str) -> Iterator[GrubEntry]:
-        """A menu entry; those of the file that it opens as a menu of its own."""
+        """A menu entry; those of the file that it opens as a menu of its own. What it sets is gone behind it."""
+        self._before.append({})
         commands = tuple(self._block())
         yield GrubEntry(title, line, commands, file)
         opened = [command for command in commands if command.name == "configfile"]
@@ -188,6 +203,16 @@ class _Parser:
                 self._follow(command, SOURCING)
             yield from self.entries(title, 1)
             self._tokens, self._at = rest
+        for variable, value in self._before.pop().items():
+            if value is None:
+                self.variables.pop(variable, None)
+            else:
+                self.variables[variable] = value
+
+    def _set(self, name: str, value: str) -> None:
+        if self._before:
+            self._before[-1].setdefault(name, self.variables.get(name))
+        self.variables[name] = value
 
     def _follow(self, command: Command, sourcing: tuple[str, ...]) -> None:
         """Put what a command stands for in front of what follows: a function's body, another file's text."""
@@ -195,7 +220,8 @@ class _Parser:
         if command.name in self._functions and self._calls < MAX_CALLS:
             self._calls += 1
             body = self._functions[command.name]
-            self.variables.update({str(number): word for number, word in enumerate(command.words[1:], 1)})
+            for number, word in enumerate(command.words[1:], 1):
+                self._set(str(number), word)
         elif command.name in sourcing and command.arguments and self._files < MAX_FILES:
             self._files += 1
             name = command.arguments[0]
@@ -230,7 +256,7 @@ class _Parser:
         for line in text.replace("\\\n", "").splitlines():
             key, equals, value = line.partition("=")
             if equals and NAME.fullmatch(key) and key in (wanted or [key]):
-                self.variables[key] = re.sub(r"\\(.)", r"\1", value)
+                self._set(key, re.sub(r"\\(.)", r"\1", value))
                 self._kept.add(key)
 
     def _block(self) -> Iterator[Command]:
@@ -274,9 +300,41 @@ class _Parser:
         assignment = words[1] if words[0] == "set" and len(words) == 2 else words[0] if len(words) == 1 else ""
         name, equals, value = assignment.partition("=")
         if equals and NAME.fullmatch(name) and not (self._conditions > 0 and name in self._kept):
-            self.variables[name] = value
+            self._set(name, value)
         flat = tuple(word for item in words for word in ([item] if "\0" not in item else item.split("\0")) if word)
-        return Command(flat, line)
+        for name, value in _given(flat):
+            self._set(name, value)
+        return Command(flat, line, self.variables.get("root", "").strip("()").replace(KEEP, "$"))
+
+
+def _given(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What a command other than set gives to variables.
+
+    Source: GRUB, grub-core/commands/search_wrap.c, grub_cmd_search; search.c, grub_cmd_do_search.
+    """
+    command, *rest = words or ("",)
+    if command in SEARCHES and len(rest) > 1:
+        yield rest[1], f"{SEARCHES[command]}={rest[0]}"
+    elif command in ("for", "read", "getenv") and rest:
+        yield rest[0], f"{KEEP}{rest[0]}"
+    options = [word.partition("=") for word in rest if word.startswith("-")]
+    name = next((value or "root" for option, _, value in options if option in ("--set", "-s")), "")
+    if command != "search":
+        told = name if name != "root" else next((rest[at + 1] for at in _at(rest, "--set", "-s")), "")
+        told = told.rpartition(":")[2]  # regexp has the group's number in front
+        if NAME.fullmatch(told):
+            yield told, f"{KEEP}{told}"
+        return
+    hints = {at + 1 for at, word in enumerate(rest) if word.startswith("--hint") and "=" not in word}
+    wanted = next((word for at, word in enumerate(rest) if word[0] != "-" and at not in hints), "")
+    kind = next((SEARCHED[option] for option, _, _ in options if option in SEARCHED), "")
+    if name and wanted and kind:
+        yield name, f"{kind}={wanted}"
+
+
+def _at(words: Sequence[str], *wanted: str) -> Iterator[int]:
+    """Where words stand that have another one behind them."""
+    return (at for at, word in enumerate(words[:-1]) if word in wanted)
 
 
 def _title(command: Command) -> str:

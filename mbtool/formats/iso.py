@@ -152,13 +152,22 @@ def _disk_files(disk: Node | None) -> Iterator[Node]:
                     yield node.at(partition.offset + volume.offset + node.offset)
 
 
-def root_directory(source: Source) -> bytes | None:
-    """The record of the root directory by the primary descriptor, None without one."""
-    for node in _descriptors(source, Findings()):
-        if node["volume_descriptor_type"] == PRIMARY:
-            root = node["root_directory_record"]
-            return root if isinstance(root, bytes) else None
-    return None
+def primary(source: Source) -> Node | None:
+    """The primary volume descriptor."""
+    return next(
+        (node for node in _descriptors(source, Findings()) if node["volume_descriptor_type"] == PRIMARY), None
+    )
+
+
+def known_by(descriptor: Node) -> tuple[str, str]:
+    """UUID, as GRUB and blkid make one of the date of the last change (2026-11-27-02-30-00-00), and label.
+
+    Source: GRUB, grub-core/fs/iso9660.c, grub_iso9660_uuid.
+    """
+    date = next(field.raw for field in descriptor.fields if field.name == "volume_modification_date_and_time")
+    digits = date[:16].decode("ascii", "replace")
+    parts = (digits[:4], *(digits[at : at + 2] for at in range(4, 16, 2)))
+    return "-".join(parts), str(descriptor["volume_identifier"])
 
 
 def _files(source: Source, descriptors: Sequence[Node], findings: Findings) -> Iterator[IsoFile]:

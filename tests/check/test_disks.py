@@ -165,7 +165,8 @@ def test_a_disk_that_cannot_be_read(tool: Tool, esp: Path) -> None:
 @pytest.mark.parametrize("bits", [12, 16, 32])
 def test_every_width_of_fat(tool: Tool, esp: Path, bits: int) -> None:
     with open_file(fat(tool, esp, bits)) as source:
-        (tree,) = volumes(source)
+        (volume,) = volumes(source)
+        tree = volume.tree
         for path in (path for path in esp.rglob("*") if path.is_file()):
             file = tree.find(str(path.relative_to(esp)).upper())
             assert file is not None
@@ -252,7 +253,8 @@ def test_room_for_the_next_kernel(tool: Tool, esp: Path) -> None:
     image = fat(tool, esp, 16)
     assert all("SPACE-LEFT" not in ids(problems) for _, problems in told(image))
     with open_file(image) as source:
-        (tree,) = volumes(source)
+        (volume,) = volumes(source)
+        tree = volume.tree
         free = tree.free("")
     said = subprocess.run([tool("mdir"), "-i", image, "::/"], check=True, capture_output=True, text=True).stdout
     assert free == int("".join(said.splitlines()[-2].split("bytes free")[0].split()).replace(",", ""))

@@ -50,7 +50,10 @@ def test_debians_entries() -> None:
     linux, xen = from_grub(entries[0], "x"), from_grub(entries[1], "x")
     assert linux is not None
     assert xen is not None
-    assert (linux.kernel, linux.initrds) == (f"/boot/vmlinuz-{RELEASE}", (f"/boot/initrd.img-{RELEASE}",))
+    assert (linux.kernel, linux.initrds) == (
+        f"(uuid=1)/boot/vmlinuz-{RELEASE}",
+        (f"(uuid=1)/boot/initrd.img-{RELEASE}",),
+    )
     assert linux.cmdline == "root=UUID=1 ro quiet"
     assert xen.xen_cmdline == "placeholder dom0_mem=256M no-real-mode edd=off"
     assert xen.cmdline == "placeholder root=UUID=1 ro quiet"
