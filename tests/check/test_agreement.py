@@ -15,7 +15,7 @@ from mbtool.check.report import check_image
 from mbtool.formats import fat
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.source import open_file
-from tests.check.sets import PROGRAM, ids, problems, vmlinuz
+from tests.check.sets import PROGRAM, ids, problems, vmlinuz, with_folders
 
 Tool = Callable[[str], str]
 
@@ -87,7 +87,9 @@ def test_fsck_fat_agrees(tool: Tool, tmp_path: Path, volume: bytes, name: str) -
     assert (rule in ours) if rule else not ours, (ours, done.stdout)
 
 
-ARCHIVE = build_cpio([Member("init", PROGRAM, stat.S_IFREG | 0o755), Member("etc/x", b"y" * 5000, stat.S_IFREG)])
+ARCHIVE = build_cpio(
+    with_folders(Member("init", PROGRAM, stat.S_IFREG | 0o755), Member("etc/x", b"y" * 5000, stat.S_IFREG))
+)
 EARLY = build_cpio([Member("kernel/x86/microcode/.enuineIntel.align.", b"\0" * 16, stat.S_IFREG)])
 PACKED = gzip.compress(ARCHIVE, mtime=0)
 INITRD_CASES: dict[str, tuple[str, bytes]] = {
