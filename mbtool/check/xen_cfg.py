@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
 from mbtool.check.boot_set import BootSet
 from mbtool.check.named_files import XenConfig, named, same
 from mbtool.check.rule import Evidence, set_rule
+from mbtool.check.trees import TreeFile
+from mbtool.errors import MbtoolError
 from mbtool.formats import xen_cfg
 from mbtool.formats.xen_cfg import KEYS, Line
+from mbtool.formats.xen_versions import XenVersion
 from mbtool.model import Severity
 
 FILES = ("kernel", "ramdisk", "xsm", "ucode", "chain")
@@ -22,6 +26,9 @@ CHAINED = "Chained configuration file '"
 """How Xen begins to say that the next one is not there. The name that follows may be anything by then."""
 ALIASES = {"initrd": "ramdisk", "module": "ramdisk", "linux": "kernel", "cmdline": "options", "microcode": "ucode"}
 """What other loaders call the same thing."""
+NO_KERNEL, EMPTY = "No initial domain kernel specified.", "Allocation failed for "
+BYTE_MORE = {(4, 20): 4, (4, 21): 2}
+"""By release, the first point release that wants memory for one byte more than a configuration has; 4.22 does."""
 LAST_LINE_READ = (4, 22)
 """The first release that reads a last line without a line end."""
 
@@ -35,7 +42,7 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
     section = boot.xen_cfg.section
     if config.get(section, "kernel") or config.get("global", "chain"):
         return
-    old = boot.version.release < (4, 17)
+    console = "No Dom0 kernel image specified." if boot.version.release < (4, 17) else NO_KERNEL
     there = section is None or section in config.sections
     yield Evidence(
         (f"section {section} names no kernel" if section else "it names no kernel")
@@ -45,7 +52,7 @@ def no_kernel(boot: BootSet) -> Iterator[Evidence]:
         field="kernel" if there else "default",
         expected="kernel=FILE OPTIONS" if there else f"one of: {', '.join(config.sections) or 'no section at all'}",
         found="" if there else str(section),
-        console="No Dom0 kernel image specified." if old else "No initial domain kernel specified.",
+        console=console if boot.xen_cfg.data or _byte_more(boot.version) else EMPTY,
     )
 
 
@@ -58,15 +65,18 @@ def files_there(boot: BootSet) -> Iterator[Evidence]:
             continue
         name = named(line)
         odd = next((char for char in name if char in NOT_IN_NAMES), "")
-        console, remedy = INVALID, ""
+        failed, console, remedy = "Open", INVALID, ""
         if not name:
             message = f"{line.key} has no value: the firmware is asked for a file without a name"
             remedy = f"take the line {line.key}= out"
         elif odd:
             message = f"{line.key} names a file with {odd} in its name, which the firmware refuses"
             remedy = "write a backslash between directories" if odd == "/" else ""
-        elif config.find(name) is None:
+        elif (file := config.find(name)) is None:
             message, console = f"{line.key} names a file that is not there", "Not found"
+        elif _empty(file):
+            message = f"{line.key} names an empty file, for which the firmware gives no memory"
+            failed, console, remedy = "Allocation", "Out of resources", "copy the file again"
         else:
             continue
         unread = line.key == "chain" and console != INVALID
@@ -78,7 +88,7 @@ def files_there(boot: BootSet) -> Iterator[Evidence]:
             field=line.key,
             expected="a file beside the configuration (or, behind a backslash, from the root of its partition)",
             found=name,
-            console=CHAINED if unread else f"Open failed for {name}: {console}",
+            console=CHAINED if unread else f"{failed} failed for {name}: {console}",
             remedy=remedy,
         )
 
@@ -185,6 +195,22 @@ def last_line(boot: BootSet) -> Iterator[Evidence]:
             field=line.key,
             severity=None if known else Severity.WARNING,
         )
+
+
+def _empty(file: TreeFile) -> bool:
+    """Whether a file has no bytes; False for one that cannot be read."""
+    try:
+        with file.open() as source:
+            return not source.read(0, 1)
+    except MbtoolError:
+        return False  # said of the file itself
+
+
+def _byte_more(version: XenVersion) -> bool:
+    """Whether Xen gets memory even for a configuration of no bytes."""
+    point = re.match(r"\d+\.\d+\.(\d+)", version.text)
+    first = BYTE_MORE.get(version.release, 0)
+    return version.release >= min(BYTE_MORE) and int(point[1] if point else 0) >= first
 
 
 def _used(boot: BootSet) -> Iterator[tuple[XenConfig, Line]]:

@@ -78,6 +78,8 @@ SETS = {
     "slash": ("kernel=kernel", "kernel=./kernel", "XEN-CFG-FILE"),
     "backslash": ("kernel=kernel", "kernel=.\\kernel", ""),
     "empty": ("ramdisk=initrd", "ramdisk=", "XEN-CFG-FILE"),
+    "empty-ramdisk": ("ramdisk=initrd", "ramdisk=nothing", "XEN-CFG-FILE"),
+    "empty-configuration": (CONFIG, "", "XEN-CFG-NO-KERNEL"),
     "policy": ("ramdisk=", "xsm=policy\nramdisk=", "XEN-CFG-FILE"),
 }
 
@@ -89,12 +91,14 @@ def test_xen_cfg(tmp_path: Path, xen_efi: Path, samples: Path, name: str) -> Non
     folder.mkdir(parents=True)
     xen, config = folder / "BOOTX64.EFI", folder / "BOOTX64.cfg"
     xen.write_bytes(xen_efi.read_bytes())
-    config.write_bytes((CONFIG.replace(old, new) if new else CONFIG).encode())
+    config.write_bytes((CONFIG.replace(old, new) if new or old == CONFIG else CONFIG).encode())
+    (folder / "nothing").touch()
     for file, source in (("kernel", "pv-dom0/pv-dom0.elf"), ("initrd", "initrd/initrd.img")):
         if new or file != old:
             (folder / file).write_bytes((samples / source).read_bytes())
     with open_set(xen=xen, xen_cfg=config, firmware=Firmware.UEFI) as boot:
         errors = {problem.id: problem for problem in check_set(boot) if problem.severity == "error"}
+    errors.pop("UNREADABLE" if new == "ramdisk=nothing" else "", None)
     assert set(errors) == ({rule} if rule else set())
 
     machine = ["-machine", "q35", "-m", "512", "-drive", f"format=raw,file=fat:rw:{tmp_path}"]

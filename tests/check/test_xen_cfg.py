@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mbtool.check.boot_set import open_set
-from mbtool.formats import xen_cfg
+from mbtool.check.xen_cfg import _byte_more
+from mbtool.formats import xen_cfg, xen_versions
 from tests.check.sets import ids, initrd, problems, vmlinuz
 
 GOOD = """\
@@ -148,3 +149,21 @@ def test_a_configuration_without_anything(esp: Path) -> None:
     (esp / "xen.cfg").write_text("nothing\n")
     (problem,) = [each for each in problems(esp, {"xen_cfg": esp / "xen.cfg"}) if each.severity == "error"]
     assert (problem.id, problem.evidence.message) == ("XEN-CFG-NO-KERNEL", "it names no kernel")
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        ("4.17.7", False),
+        ("4.19.6", False),
+        ("4.20.3", False),
+        ("4.20.4", True),
+        ("4.21.1", False),
+        ("4.21.2", True),
+        ("4.22.0", True),
+        ("4.23-unstable", True),
+    ],
+)
+def test_who_asks_for_memory_for_an_empty_configuration(version: str, more: bool) -> None:
+    """By the sources of the releases, xen/common/efi/boot.c, read_file."""
+    assert _byte_more(xen_versions.parse(version)) == more
