@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mbtool.errors import MbtoolError
+from mbtool.errors import MbtoolError, UnknownFormatError
 from mbtool.formats.end_to_end import end_to_end
 from mbtool.model import OTHER_CONTENT, STREAM_KINDS, Node
 from mbtool.record import record
@@ -55,6 +55,17 @@ class Image:
     def places(self) -> tuple[Place, ...]:
         """All nodes with their places, in order."""
         return tuple(_places(self.root, "", 0))
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """The file's kind, and what it holds; "" and what it looks like, where its format is not known.
+
+        Raises MbtoolError when it cannot be read.
+        """
+        try:
+            return self.root.kind, str(self.content.get("seems") or self.content.kind)
+        except UnknownFormatError as error:
+            return "", error.found or "no known format"
 
     def place(self, kind: str) -> Place | None:
         """The first node of this kind, depth first."""

@@ -41,22 +41,22 @@ def form(boot: BootSet) -> Iterator[Evidence]:
     if initrd is None:
         return
     try:
-        if archives(initrd):
+        kind, what = initrd.told
+        if kind and archives(initrd):
             return
-        content = initrd.content
     except MbtoolError:
         return  # UNREADABLE says so
     settings = boot.kernel_settings
-    as_root = content.kind == "ext" and RAM_DISK in words(boot)
+    as_root = what == "ext" and RAM_DISK in words(boot)
     if as_root and settings.on(RAM_DISKS):
         return
     yield Evidence(
         "holds no archive that Linux unpacks",
         initrd.path,
-        initrd.root.kind,
+        kind,
         0,
         expected="a cpio archive (newc), compressed or not",
-        found=str(content.get("seems") or content.kind),
+        found=what,
         severity=Severity.WARNING if (as_root and not settings.lines) or settings.own_initramfs else None,
     )
 

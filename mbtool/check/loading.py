@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from mbtool.check.boot_set import BootSet
 from mbtool.check.image import Image
 from mbtool.check.linux import efi_on_bios
+from mbtool.check.loader import Loader
+from mbtool.check.needs.grub import LINUX_HEADER
 from mbtool.check.rule import Evidence, set_rule
 from mbtool.errors import MbtoolError, UnknownFormatError
 from mbtool.model import Node
 
 NO_IMAGE = "no image of any kind"
+SHORT = f"premature end of file: less than the {LINUX_HEADER} bytes of a setup header"
 KERNEL_IMAGE = "KERNEL-IMAGE"
 EFI_APPLICATION = 10
 """Subsystem, in a PE header."""
@@ -35,7 +38,7 @@ def loader(boot: BootSet) -> Iterator[Evidence]:
         reasons = [(row, why_not(image, row)) for row in boot.loaders]
         kind = image.root.kind
     except UnknownFormatError:
-        reasons, kind = [(row, NO_IMAGE) for row in boot.loaders], ""
+        reasons, kind = [(row, _no_image(image, row)) for row in boot.loaders], ""
     except MbtoolError:
         return  # UNREADABLE says so
     if all(reason for _, reason in reasons):
@@ -66,22 +69,30 @@ def kernel(boot: BootSet) -> Iterator[Evidence]:
         for row in loaders.newest(loaders.loaders())
         if not (row.on and boot.firmware) or row.on == boot.firmware
     ]
+    usual = next(row for row in rows if (row.name, row.mode) == ("grub", "linux"))
     try:
-        if not all(why_not(image, row) for row in rows):
+        kind, what = image.told
+        if kind and not all(why_not(image, row) for row in rows):
             return
-        what = _what(image.content)
+        reason = why_not(image, usual) if kind else _no_image(image, usual)
+        what = _what(image.content) if kind else what
     except MbtoolError:
         return  # UNREADABLE says so
-    usual = next(row for row in rows if (row.name, row.mode) == ("grub", "linux"))
     yield Evidence(
         "no loader starts this file",
         image.path,
-        image.root.kind,
+        kind,
         0,
         expected=KERNELS,
         found=what,
-        console=usual.words_for(why_not(image, usual)),
+        console=usual.words_for(reason),
     )
+
+
+def _no_image(image: Image, row: Loader) -> str:
+    """Why a loader does not take a file of no known format: GRUB first reads a whole setup header."""
+    short = row.name == "grub" and row.mode == "linux" and image.source.size < LINUX_HEADER
+    return SHORT if short else NO_IMAGE
 
 
 def _what(content: Node) -> str:

@@ -31,12 +31,10 @@ def is_xen(boot: BootSet) -> Iterator[Evidence]:
     if boot.xen is None or _hypervisor(boot) is not None:
         return
     try:
-        kind = boot.xen.content.kind
+        kind, what = boot.xen.told
     except MbtoolError:
         return  # UNREADABLE says so
-    yield Evidence(
-        "is no Xen hypervisor", boot.xen.path, boot.xen.root.kind, 0, expected="xen.gz or xen.efi", found=kind
-    )
+    yield Evidence("is no Xen hypervisor", boot.xen.path, kind, 0, expected="xen.gz or xen.efi", found=what)
 
 
 @set_rule("XEN-EFI-ON-BIOS")

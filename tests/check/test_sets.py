@@ -175,8 +175,13 @@ def test_what_was_given_as_xen_is_something_else(tmp_path: Path) -> None:
 
 
 def test_a_file_of_no_known_format(tmp_path: Path) -> None:
-    found = problems(tmp_path, {**GOOD, "initrd": b"nothing at all"})
-    assert one(found, "UNREADABLE").evidence.file.endswith("initrd")
+    """Each part of a set has its own way to fail; GRUB's words for a kernel: test_grub_verdicts.py."""
+    for part, rule in (("initrd", "INITRD-FORMAT"), ("xen", "XEN-IMAGE")):
+        found = problems(tmp_path, {**GOOD, part: b"nothing at all"})
+        for each in (one(found, "UNREADABLE"), one(found, rule)):
+            assert each.evidence.file.endswith(part)
+    for data, console in ((b"", "premature end of file"), (b"no kernel" * 100, "invalid magic number")):
+        assert one(problems(tmp_path, {"kernel": data}), "KERNEL-IMAGE").console == console
 
 
 def test_xen_efi_on_a_bios(tmp_path: Path) -> None:
