@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mbtool.check.boot_set import BootSet, Firmware
 from mbtool.check.image import Image, Place
 from mbtool.check.multiboot import addressed, headers
-from mbtool.check.pe_loader import refusals
+from mbtool.check.pe_loader import GIVES_UP, refusals
 from mbtool.check.rule import Evidence, image_rule, set_rule
 from mbtool.errors import MbtoolError
 from mbtool.model import Node, Severity
@@ -63,6 +63,7 @@ def refused(boot: BootSet) -> Iterator[Evidence]:
                 name,
                 expected=f"{wanted:#x} ({words})",
                 found=f"{value:#x}",
+                console=GIVES_UP,
                 severity=Severity.WARNING if narrow else None,
             )
     for told in refusals(place.node, image.source.size):

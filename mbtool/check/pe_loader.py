@@ -19,6 +19,8 @@ RELOCS_STRIPPED = 1
 MEMORY_START, MEMORY_END = MIB, 1 << 46
 """Where firmware may have memory for an image that cannot be moved."""
 XEN_ALIGN = 2 * MIB
+GIVES_UP = "BdsDxe: failed to "
+"""How EDK II begins to say that it did not load, or start, a boot entry's program."""
 
 
 @record
@@ -36,17 +38,19 @@ def refusals(pe: Node, size: int) -> Iterator[Refusal]:
     fixed = FIXED.get(_number(pe, "Magic"), 0)
     optional, count = _number(pe, "SizeOfOptionalHeader"), _number(pe, "NumberOfRvaAndSizes")
     if fixed and optional - fixed != count * DIRECTORY:
-        yield Refusal("NumberOfRvaAndSizes", f"{max(0, optional - fixed) // DIRECTORY}", f"{count}")
+        room = max(0, optional - fixed) // DIRECTORY
+        yield Refusal("NumberOfRvaAndSizes", f"{room}", f"{count}", GIVES_UP)
     sections = _number(pe, "NumberOfSections")
     if not sections:
-        yield Refusal("NumberOfSections", "at least 1", "0")
+        yield Refusal("NumberOfSections", "at least 1", "0", GIVES_UP)
     end = _number(pe, "e_lfanew") + FILE_HEADER + optional + sections * SECTION_HEADER
     headers = _number(pe, "SizeOfHeaders")
     if not end <= headers <= size:
-        yield Refusal("SizeOfHeaders", f"{end} to {size}", f"{headers}")
+        yield Refusal("SizeOfHeaders", f"{end} to {size}", f"{headers}", GIVES_UP)
     base = _number(pe, "ImageBase")
     if _number(pe, "Characteristics") & RELOCS_STRIPPED and not MEMORY_START <= base < MEMORY_END:
-        yield Refusal("Characteristics", f"without RELOCS_STRIPPED: no memory is at {base:#x}", "RELOCS_STRIPPED")
+        needed = f"without RELOCS_STRIPPED: no memory is at {base:#x}"
+        yield Refusal("Characteristics", needed, "RELOCS_STRIPPED", GIVES_UP)
     if pe.find("xen-hypervisor") is not None:
         yield from _of_xen(pe, count)
 

@@ -36,6 +36,8 @@ SIGNATURES = "PE-SIGNATURE-"
 """How rules about signatures begin, which nobody looks at without Secure Boot."""
 GRUB_SAYS = "error: "
 """How GRUB's messages begin."""
+FIRMWARE_SAYS = "BdsDxe: "
+"""How those of firmware begin, where that and no loader starts a program."""
 ONLY_OF_INITRDS = ("INITRD-NO-INIT", "INITRD-ONLY-MICROCODE")
 """What matters of an archive only where it is dom0's or Linux' initrd."""
 UNREADABLE = "UNREADABLE"
@@ -161,7 +163,8 @@ def _said(boot: BootSet, problem: Problem) -> Problem:
         return problem
     printed = next((words for row in boot.loaders if (words := row.words_for(problem.id))), "")
     grub = any(row.name == "grub" for row in boot.loaders)
-    if not printed and (grub or not problem.console.startswith(GRUB_SAYS)):
+    others = FIRMWARE_SAYS if grub else (GRUB_SAYS, FIRMWARE_SAYS)
+    if not printed and not problem.console.startswith(others):
         return problem
     evidence = replace(problem.evidence, console=printed)
     return replace(problem, evidence=evidence, words=replace(problem.words, console=""))

@@ -113,8 +113,14 @@ def test_xen_cfg(tmp_path: Path, xen_efi: Path, samples: Path, name: str) -> Non
 
 @pytest.mark.parametrize(
     ("at", "new", "rule"),
-    [(4, b"\x4c\x01", "EFI-PROGRAM-REFUSED"), (24 + 16, bytes(4), "PE-ENTRY"), (24 + 64, bytes(4), "")],
-    ids=["machine", "entry", "checksum"],
+    [
+        (4, b"\x4c\x01", "EFI-PROGRAM-REFUSED"),
+        (24 + 68, b"\x03\0", "EFI-PROGRAM-REFUSED"),
+        (24 + 60, bytes(4), "EFI-PROGRAM-REFUSED"),
+        (24 + 16, bytes(4), "PE-ENTRY"),
+        (24 + 64, bytes(4), ""),
+    ],
+    ids=["machine", "subsystem", "headers", "entry", "checksum"],
 )
 def test_a_changed_header(tmp_path: Path, xen_efi: Path, samples: Path, at: int, new: bytes, rule: str) -> None:
     """A field behind the PE signature; nobody looks at the checksum."""
@@ -129,10 +135,13 @@ def test_a_changed_header(tmp_path: Path, xen_efi: Path, samples: Path, at: int,
     for file, source in (("kernel", "pv-dom0/pv-dom0.elf"), ("initrd", "initrd/initrd.img")):
         (folder / file).write_bytes((samples / source).read_bytes())
     with open_set(xen=xen, xen_cfg=config, firmware=Firmware.UEFI) as boot:
-        errors = {problem.id for problem in check_set(boot) if problem.severity == "error"}
-    assert errors == ({rule} if rule else set())
+        errors = {problem.id: problem for problem in check_set(boot) if problem.severity == "error"}
+    assert set(errors) == ({rule} if rule else set())
     machine = ["-machine", "q35", "-m", "512", "-drive", f"format=raw,file=fat:rw:{tmp_path}"]
     for path, how in zip(uefi_firmware(), ("readonly=on", "snapshot=on"), strict=True):
         machine += ["-drive", f"if=pflash,format=raw,{how},file={path}"]
-    gave_up = "BdsDxe: failed to start|X64 Exception|Find image based on IP|Shell>"
-    assert (SHUT_DOWN in run(machine, until=f"{SHUT_DOWN}|{gave_up}").console) == (not rule)
+    gave_up = "BdsDxe: failed to (load|start) Boot0002|X64 Exception|Find image based on IP|Shell>"
+    console = run(machine, until=f"{SHUT_DOWN}|{gave_up}").console
+    assert (SHUT_DOWN in console) == (not rule)
+    said = console[console.index("Boot0002") - 40 :]  # an empty drive is tried before
+    assert all(problem.console in said for problem in errors.values())

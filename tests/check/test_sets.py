@@ -14,6 +14,7 @@ import pytest
 
 from mbtool.check.boot_set import Firmware
 from mbtool.check.image import Image
+from mbtool.check.loaders import choose, loaders
 from mbtool.check.report import Problem, check_asked
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.formats.microcode_intel import IntelUpdate, build_intel
@@ -513,3 +514,21 @@ def test_findings_about_a_field_are_placed_at_it() -> None:
     at = int.from_bytes(data[0x3C:0x40], "little") + 24 + 56
     data[at : at + 4] = (0x1000).to_bytes(4, "little")
     assert one(alone(bytes(data)), "PE-IMAGE-SIZE").evidence.offset == at
+
+
+@pytest.mark.parametrize(
+    ("loader", "console"),
+    [
+        ("", "BdsDxe: failed to "),
+        ("grub:chainloader:uefi", "error: cannot load image."),
+        ("systemd-boot:linux", ""),
+    ],
+)
+def test_who_says_that_a_program_is_no_application(tmp_path: Path, loader: str, console: str) -> None:
+    """Who starts it prints that: OVMF, and GRUB, in boots."""
+    data = bytearray(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
+    at = int.from_bytes(data[0x3C:0x40], "little") + 24 + 68
+    data[at : at + 2] = b"\3\0"
+    asked = {"loaders": tuple(choose(loaders(), loader))} if loader else {}
+    found = problems(tmp_path, {**GOOD, "xen": bytes(data)}, firmware=Firmware.UEFI, **asked)
+    assert one(found, "EFI-PROGRAM-REFUSED").console == console
