@@ -6,6 +6,7 @@ Sources: Linux, kernel/configs.c, arch/x86/kernel/setup.c (``setup_arch``), usr/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,12 +70,25 @@ def read(kernel: Image, release: str, version: XenVersion) -> Settings:
 
 
 def _beside(kernel: Image, release: str) -> tuple[str, bytes] | None:
-    """Name and text of the file ``config-RELEASE`` in the kernel's directory."""
-    config = Path(kernel.path).with_name(f"config-{release}")
-    try:
-        return str(config), read_file(config, MAX_CONFIG)
-    except MbtoolError:
-        return None
+    """Name and text of the configuration that was installed with a kernel."""
+    if not release or "/" in release:
+        return None  # a name of its own that the file brings along is no way out of these directories
+    for config in _places(Path(kernel.path), release):
+        try:
+            return str(config), read_file(config, MAX_CONFIG)
+        except MbtoolError:
+            continue
+    return None
+
+
+def _places(kernel: Path, release: str) -> Iterator[Path]:
+    """Where distributions put it: ``config-RELEASE`` in the kernel's directory, else ``config`` beside the modules."""
+    yield kernel.with_name(f"config-{release}")
+    if kernel.parent.name == release:
+        yield kernel.with_name("config")  # the kernel is in there, too: Fedora, Debian from 14 on
+    elif kernel.parent.name == "boot":
+        for modules in ("usr/lib/modules", "lib/modules"):
+            yield kernel.parent.parent / modules / release / "config"
 
 
 def _inside(kernel: Image, version: XenVersion) -> tuple[str, bytes]:

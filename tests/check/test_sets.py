@@ -354,6 +354,32 @@ def test_the_configuration_beside_a_kernel(tmp_path: Path, config: bytes | None,
 
 
 @pytest.mark.parametrize(
+    ("kernel", "config", "found"),
+    [
+        (f"lib/modules/{RELEASE}/vmlinuz", f"lib/modules/{RELEASE}/config", True),
+        ("boot/vmlinuz", f"usr/lib/modules/{RELEASE}/config", True),
+        ("boot/vmlinuz", f"lib/modules/{RELEASE}/config", True),
+        ("boot/vmlinuz", "boot/config", False),
+        ("boot/vmlinuz", "lib/modules/6.3.0/config", False),
+    ],
+)
+def test_the_configuration_beside_the_modules(tmp_path: Path, kernel: str, config: str, found: bool) -> None:
+    """Debian 14's linux-binary and linux-base, and Fedora's kernel-core, have both in /usr/lib/modules/RELEASE."""
+    for name, data in ((kernel, GOOD["kernel"]), (config, b"# CONFIG_XEN_DOM0 is not set\n")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    files = {**GOOD, "kernel": tmp_path / kernel}
+    assert ids(problems(tmp_path, files, dom0_mem="256M")) == ({"LINUX-NO-DOM0"} if found else set())
+
+
+def test_a_release_that_is_no_file_name(tmp_path: Path) -> None:
+    """The version string is the file's own: it leads nowhere."""
+    kernel = GOOD["kernel"].replace(RELEASE.encode(), b"6.1/" + RELEASE.encode()[4:])
+    assert kernel != GOOD["kernel"]
+    assert "LINUX-NO-DOM0" not in ids(problems(tmp_path, {"kernel": kernel, "xen": GOOD["xen"]}))
+
+
+@pytest.mark.parametrize(
     ("config", "expected"),
     [
         (b"CONFIG_BLK_DEV_INITRD=y\nCONFIG_RD_GZIP=y\n", {}),
