@@ -26,6 +26,8 @@ AHEAD = 4
 """Batches per process that wait or whose results do."""
 BATCH = 16
 """Files at most that a process gets at once: to hand over one takes a tenth of the time to check a small one."""
+PER_CORE = 4
+"""Processes at most for each of the machine's cores, however many are asked for: all are there from the start."""
 FULL = MIB
 """Bytes of files that are enough for a batch: a kernel is one by itself."""
 
@@ -55,6 +57,7 @@ def check_file(path: str, limits: Limits) -> FileResult:
 
 def check_files(paths: Iterable[str], limits: Limits, jobs: int) -> Iterator[FileResult]:
     """Every file in ``jobs`` processes, the results in order."""
+    jobs = min(jobs, PER_CORE * (os.cpu_count() or 1))
     if jobs == 1:
         yield from (check_file(path, limits) for path in paths)
         return

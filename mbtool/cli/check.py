@@ -99,7 +99,13 @@ def check(
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes for --recursive (default: all cores)."),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            metavar="N",
+            help="Processes for --recursive (default: one per core, at most four).",
+        ),
     ] = None,
     policy: Annotated[
         Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,17 @@ def test_a_batch_ends_when_it_holds_enough(tmp_path: Path) -> None:
     batches = list(many._batches(paths))
     assert [path for batch in batches for path in batch] == paths
     assert [len(batch) for batch in batches] == [1, many.BATCH, 6, 1]
+
+
+def test_no_more_processes_than_are_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def pool(jobs: int) -> Executor:
+        asked.append(jobs)
+        return ThreadPoolExecutor(1)
+
+    monkeypatch.setattr(many, "_pool", pool)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (tmp_path / "file").write_bytes(b"x")
+    assert [result.known for result in many.check_files([str(tmp_path / "file")], Limits(), 1000)] == [False]
+    assert asked == [8]
