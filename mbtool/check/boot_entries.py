@@ -75,6 +75,8 @@ class System:
         """Whether ``volumes`` has all of the disk's."""
         self.dead_ends: list[tuple[str, str]] = []
         """Configurations of GRUB's without an entry, and the file that is not there to which each of them leads."""
+        self.lost_defaults: list[tuple[str, str]] = []
+        """Configurations of GRUB's whose default names no entry, and what it names."""
         self._digests: dict[str, str] = {}
         self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
 
@@ -190,6 +192,8 @@ class System:
                 self.faults += [(config.name, fault) for fault in grub_cfg.faults(text)]
                 menu = grub_cfg.menu(text, load, f"/{path.rpartition('/')[0]}")
                 variables.update(menu.variables)
+                if menu.lost_default:
+                    self.lost_defaults.append((config.name, menu.lost_default))
                 if lost and not menu.entries:
                     self.dead_ends.append((config.name, lost[-1]))
                 for entry in chain.from_iterable(map(grub_cfg.alternatives, menu.entries)):

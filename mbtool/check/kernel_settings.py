@@ -82,7 +82,7 @@ def _beside(kernel: Image, release: str) -> tuple[str, bytes] | None:
 
 
 def _places(kernel: Path, release: str) -> Iterator[Path]:
-    """Where distributions put it: ``config-RELEASE`` in the kernel's directory, else ``config`` beside the modules."""
+    """Where distributions put it: ``config-RELEASE`` beside the kernel, else ``config`` beside the modules."""
     yield kernel.with_name(f"config-{release}")
     if kernel.parent.name == release:
         yield kernel.with_name("config")  # the kernel is in there, too: Fedora, Debian from 14 on

@@ -136,6 +136,7 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
             yield config.name, list(placed([*check_set(boot), *more(boot)], of_xen_cfg(boot)))
     together = [problem("ENTRY-SYNTAX", item) for item in _faults(system)]
     together += [problem("ENTRY-NO-MENU", item) for item in _dead_ends(system)]
+    together += [problem("ENTRY-DEFAULT", item) for item in _lost_defaults(system)]
     together += [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
     yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
 
@@ -259,6 +260,12 @@ def _dead_ends(system: System) -> Iterator[Evidence]:
             console="" if away else f"error: file `{unplaced(lost)}' not found.",
             severity=Severity.WARNING if away else None,
         )
+
+
+def _lost_defaults(system: System) -> Iterator[Evidence]:
+    """What GRUB is to start by itself, and is not in its menu."""
+    for name, told in system.lost_defaults:
+        yield Evidence("default names no entry: GRUB starts the first one", name, field="default", found=told)
 
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:

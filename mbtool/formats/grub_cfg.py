@@ -42,6 +42,8 @@ WITH = {
     "module2": ("multiboot2",),
 }
 """Commands that load more, and the loading commands that they go with."""
+ADDING = ("blscfg", "for", "while", "until", "eval", "configfile", "legacy_configfile", "syslinux_configfile")
+"""Commands after which the menu may have other entries than those that are seen."""
 CONDITIONS = {"if", "then", "else", "elif", "fi", "while", "do", "done", "!"}
 
 OPENS = ("{", "if", "while", "until", "for")
@@ -89,11 +91,42 @@ class GrubEntry:
 
 
 @record
+class MenuItem:
+    """A line of a menu: what it can be named by, and the lines of the menu that it opens."""
+
+    names: tuple[str, ...]
+    items: list[MenuItem]
+
+
+@record
 class GrubMenu:
-    """``variables``: as they are at the end, which is what ``blscfg`` finds."""
+    """``variables``: as they are at the end, as ``blscfg`` finds them; ``whole``: no command may add entries."""
 
     entries: tuple[GrubEntry, ...]
     variables: dict[str, str]
+    items: tuple[MenuItem, ...] = ()
+    whole: bool = False
+
+    @property
+    def lost_default(self) -> str:
+        """What ``default`` names and the menu has not: GRUB starts the first entry then. "" where all is well.
+
+        Source: GRUB, grub-core/normal/menu.c, get_entry_number and menuentry_eq.
+        """
+        told = self.variables.get("default", "").replace("\0", " ").strip()
+        known = self.whole and self.items and "$" not in told and KEEP not in told
+        return told if known and not _names(told.replace(">>", "\0"), self.items) else ""
+
+
+def _names(default: str, items: Sequence[MenuItem]) -> bool:
+    head, _, rest = default.partition(">")
+    if not head.strip():
+        return True
+    if head.isdecimal():
+        found = items[int(head[:9]) :][:1]
+    else:
+        found = [item for item in items if head.replace("\0", ">") in item.names][:1]
+    return bool(found) and (not found[0].items or _names(rest, found[0].items))
 
 
 def parse(text: str) -> tuple[GrubEntry, ...]:
@@ -140,7 +173,8 @@ def menu(text: str, load: Load = lambda name: None, folder: str = "") -> GrubMen
     parser = _Parser(text, load)
     parser.variables.update({name: f"{KEEP}{name}" for name in GRUBS_OWN})
     parser.variables.update({"prefix": folder, "config_directory": folder} if folder else {})
-    return GrubMenu(tuple(parser.entries()), parser.variables)
+    entries = tuple(parser.entries())
+    return GrubMenu(entries, parser.variables, tuple(parser.items), parser.whole)
 
 
 @record
@@ -162,6 +196,8 @@ class _Parser:
         self._conditions = 0
         self._before: list[dict[str, str | None]] = []
         self.variables: dict[str, str] = {}
+        self.items: list[MenuItem] = []
+        self.whole = True
 
     def entries(self, above: str = "", depth: int = 0) -> Iterator[GrubEntry]:
         """Those up to the end of the block."""
@@ -177,6 +213,7 @@ class _Parser:
                     groups = 0
                 continue
             if not command.words or not self._opens():
+                self.whole &= command.words[:1] == () or command.name not in ADDING
                 self._follow(command, SOURCING)
                 continue
             if command.name == "function":
@@ -186,10 +223,15 @@ class _Parser:
                 groups += 1
                 continue
             title = f"{above}>{_title(command)}" if above else _title(command)
+            item = MenuItem(tuple(word for word in command.words[1:] if not word.startswith("-")), [])
+            self.items.append(item)
+            beside, self.items = self.items, item.items
             if command.name == "menuentry":
                 yield from self._entry(title, command.line, file)
+                item.items.clear()  # those of a file that it opens
             elif depth < MAX_DEPTH:
                 yield from self.entries(title, depth + 1)
+            self.items = beside
 
     def _entry(self, title: str, line: int, file: str) -> Iterator[GrubEntry]:
         """A menu entry; those of the file that it opens as a menu of its own. What it sets is gone behind it."""
