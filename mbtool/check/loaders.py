@@ -192,6 +192,6 @@ def _way(row: Loader) -> str:
     return ":".join(part for part in (row.name, row.mode, row.on) if part)
 
 
-def listing(rows: Iterable[Loader]) -> list[tuple[str, str, str]]:
+def listing(rows: Iterable[Loader]) -> list[tuple[str, list[str], str]]:
     """Each way of each loader: how it is asked for, the versions that were looked at, and its title."""
-    return [(_way(way[-1]), " ".join(row.version for row in way), way[-1].title) for way in _ways(rows)]
+    return [(_way(way[-1]), [row.version for row in way], way[-1].title) for way in _ways(rows)]

@@ -31,7 +31,9 @@ def can_boot(
         typer.Option("--loaders", metavar="FILE", help="More loaders, in the shape of mbtool's own (TOML)."),
     ] = None,
     sources: Annotated[bool, typer.Option("--sources", help="Show where each row comes from.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document (mbtool schema can-boot).")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document (mbtool schema can-boot, loaders).")
+    ] = False,
     max_output: Annotated[
         int, typer.Option("--max-output", min=1, metavar="MIB", help="Most that the image may unpack to.")
     ] = 2048,
@@ -64,7 +66,7 @@ def can_boot(
 
     known = (*rows.loaders(), *(rows.load(loaders) if loaders else ()))
     if show:
-        _list(known)
+        _list(known, json)
         return
     if file is None:
         raise InputError("no image to look at", expected="a file, - for standard input, or --list")
@@ -104,11 +106,17 @@ def can_boot(
     raise typer.Exit(0 if (all(good) if asked else any(good)) else 1)
 
 
-def _list(known: Iterable[Loader]) -> None:
+def _list(known: Iterable[Loader], json: bool) -> None:
     from mbtool.check.loaders import listing
+    from mbtool.render.json import dumps
     from mbtool.render.style import printable
 
     rows = listing(known)
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, versions, title in rows:
+    if json:
+        found = [{"loader": name, "versions": versions, "title": title} for name, versions, title in rows]
+        print(dumps({"schema": "mbtool/loaders/1", "loaders": found}, pretty=sys.stdout.isatty()))
+        return
+    lines = [(name, " ".join(versions), title) for name, versions, title in rows]
+    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+    for name, versions, title in lines:
         print(printable(f"{name:{widths[0]}}  {versions:{widths[1]}}  {title}"))

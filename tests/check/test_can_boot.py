@@ -469,6 +469,16 @@ def test_rows_of_users_have_their_place_among_versions(tmp_path: Path) -> None:
         choose(known, "qemu-6.1:multiboot")
 
 
+def test_the_list_for_programs() -> None:
+    document = json.loads(mbtool("can-boot", "--list", "--json").stdout)
+    schema = json.loads((files("mbtool") / "schemas" / "loaders.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(document)
+    names = [row["loader"] for row in document["loaders"]]
+    assert names == [line.split()[0] for line in mbtool("can-boot", "--list").stdout.splitlines()]
+    for row in document["loaders"]:
+        assert choose(loaders(), f"{row['loader']}")[-1].version == row["versions"][-1]
+
+
 def test_the_list(tmp_path: Path) -> None:
     """What it says is what can be asked for."""
     path = tmp_path / "mine.toml"
