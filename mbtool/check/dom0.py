@@ -6,7 +6,7 @@ Every refusal of the builder becomes evidence for the rule of its kind. The kern
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from mbtool.plan.xen_options import Mode
 from mbtool.record import record
 
 PAGE = 4096
+MIB_PAGES = 256
+MOST = 1 << 16
+"""MiB up to which a least amount is looked for: more than any kernel and initrd need."""
 TOO_SMALL = "DOM0-MEM"
 GIVES_UP = "Could not construct domain 0"
 """What Xen says at last, in the words of releases before 4.21."""
@@ -185,8 +188,38 @@ def _pvh(boot: BootSet, kernel: Image, nr_pages: int) -> None:
             raise NoPvhEntryError(error.problem, source=error.source) from error
         raise
     require_segments(parms, elf.source)
-    line = boot.dom0_cmdline
-    pvh_dom0.plan(parms, initrd_len=_initrd_len(boot), nr_pages=nr_pages, cmdline=line, version=boot.version)
+    length, line = _initrd_len(boot), boot.dom0_cmdline
+
+    def plan(pages: int) -> None:
+        pvh_dom0.plan(parms, initrd_len=length, nr_pages=pages, cmdline=line, version=boot.version)
+
+    try:
+        plan(nr_pages)
+    except RefusedError as error:
+        if _row(error).rule == TOO_SMALL and (least := _least(plan, nr_pages // MIB_PAGES)) is not None:
+            error.remedy = f"give dom0_mem={least}M or more"
+        raise
+
+
+def _least(plan: Callable[[int], None], too_few: int) -> int | None:
+    """MiB of memory with which a plan is not refused, None above MOST; ``too_few`` are not enough."""
+
+    def refused(mib: int) -> bool:
+        try:
+            plan(mib * MIB_PAGES)
+        except RefusedError:
+            return True
+        return False
+
+    enough = max(1, too_few)
+    while refused(enough):
+        too_few, enough = enough, enough * 2
+        if enough > MOST:
+            return None
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (middle, enough) if refused(middle) else (too_few, middle)
+    return enough
 
 
 def _pv(boot: BootSet, kernel: Image, nr_pages: int) -> None:
@@ -209,10 +242,7 @@ def _initrd_len(boot: BootSet) -> int | None:
 
 
 def _evidence(error: MbtoolError, kernel: Image, version: XenVersion, *, stated: bool) -> Evidence:
-    if isinstance(error, NoPvhEntryError):
-        row = Refusal("", "XEN-PVH-ENTRY")
-    else:
-        row = next((row for row in REFUSALS if error.problem.startswith(row.start)), Refusal("", "DOM0-REFUSED"))
+    row = _row(error)
     evidence = Evidence.of(error, kernel.path, id=row.rule)
     words = error.problem if isinstance(error, RefusedError) else ""
     console = words if row.console is None else row.console.replace(GIVES_UP, version.unconstructed)
@@ -221,3 +251,9 @@ def _evidence(error: MbtoolError, kernel: Image, version: XenVersion, *, stated:
         evidence = replace(evidence, message=message, found="", severity=Severity.INFO)
     # A planner's offset is in whatever it was looking at.
     return replace(evidence, console=console, offset=None)
+
+
+def _row(error: MbtoolError) -> Refusal:
+    if isinstance(error, NoPvhEntryError):
+        return Refusal("", "XEN-PVH-ENTRY")
+    return next((row for row in REFUSALS if error.problem.startswith(row.start)), Refusal("", "DOM0-REFUSED"))

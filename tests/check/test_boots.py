@@ -71,6 +71,8 @@ CASES = {
     "pvh": Case(mode=Mode.PVH),
     "pvh-no-entry": Case("XEN-PVH-ENTRY", vmlinux(notes={18: None}), mode=Mode.PVH),
     "pvh-memory": Case("DOM0-MEM", words={"dom0_mem": "3M"}, mode=Mode.PVH),
+    "pvh-least-memory": Case(words={"dom0_mem": "5M"}, mode=Mode.PVH),
+    "pvh-below-least-memory": Case("DOM0-MEM", words={"dom0_mem": "4M"}, mode=Mode.PVH),
     "pvh-no-iommu": Case("PVH-WITHOUT-IOMMU", words={"xen_cmdline": "iommu=off"}, mode=Mode.PVH),
     "scheduler": Case("SCHED-UNKNOWN", words={"xen_cmdline": "sched=credit3"}),
     "option": Case("XEN-OPTION-UNKNOWN", words={"xen_cmdline": "consle=com1"}),

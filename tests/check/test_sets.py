@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import stat
 import subprocess
 from collections.abc import Callable
@@ -144,8 +145,18 @@ def test_pvh_takes_a_note(tmp_path: Path, samples: Path) -> None:
 
 def test_pvh_and_its_memory(tmp_path: Path) -> None:
     """The kernel is linked at 1 MiB and 4 MiB large: 3 MiB end inside it."""
-    assert ids(problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem="3M")) == {"DOM0-MEM"}
+    small = one(problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem="3M"), "DOM0-MEM")
+    least = int(re.findall(r"dom0_mem=(\d+)M", small.remedy)[0])
+    assert problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem=f"{least}M") == []
+    assert ids(problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem=f"{least - 1}M")) == {"DOM0-MEM"}
     assert problems(tmp_path, GOOD, asked_mode=Mode.PVH, dom0_mem="64M") == []
+
+
+def test_no_memory_is_enough_for_a_kernel_in_a_hole(tmp_path: Path) -> None:
+    """Machines have no RAM at 0xFEE00000, however much: no amount is named."""
+    hole = vmlinux(segments=[(0xFEE00000, 4 << 20)], notes={18: 0xFEE00000})
+    small = one(problems(tmp_path, {**GOOD, "kernel": hole}, asked_mode=Mode.PVH, dom0_mem="64M"), "DOM0-MEM")
+    assert "dom0_mem=" not in small.remedy
 
 
 def test_codecs_by_version(tmp_path: Path) -> None:
