@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
+from mbtool.check import grub_rules
 from mbtool.check.boot_entry import (
     BootEntry,
     beside,
@@ -27,6 +28,7 @@ from mbtool.check.boot_entry import (
     with_,
 )
 from mbtool.check.named_files import MAX_XEN_CFG, XenConfig
+from mbtool.check.rule import Evidence
 from mbtool.check.trees import FolderTree, Tree, TreeFile, parts
 from mbtool.errors import InputError, MbtoolError
 from mbtool.formats import bls, grub_cfg, limine_conf, syslinux_cfg
@@ -67,16 +69,12 @@ class System:
         self.name = name or tree.name
         bases = dict.fromkeys((boot, top, "efi", f"{boot}/efi") if boot else ("", "boot"))
         self._bases = tuple(base for base in bases if tree.names(base))
-        self.faults: list[tuple[str, grub_cfg.Fault]] = []
-        """What GRUB does not take for a script: files and places, once the entries have been read."""
+        self.faults: list[tuple[str, Evidence]] = []
+        """Rules that GRUB's configurations break as a whole, once the entries have been read."""
         self.volumes: Callable[[str], System | None] | None = None
         """The volume of a disk that a device of GRUB's is, None when it is none of them; None outside of disks."""
         self.all_read = False
         """Whether ``volumes`` has all of the disk's."""
-        self.dead_ends: list[tuple[str, str]] = []
-        """Configurations of GRUB's without an entry, and the file that is not there to which each of them leads."""
-        self.lost_defaults: list[tuple[str, str]] = []
-        """Configurations of GRUB's whose default names no entry, and what it names."""
         self._digests: dict[str, str] = {}
         self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
 
@@ -167,39 +165,42 @@ class System:
 
         def load(name: str) -> str | None:
             file = self.find(name)
-            other = self._volume(device_of(name))
-            if file is None and self.volumes is not None:
-                lost.append(name)
-            if file is None or file.key in read or (other not in (None, self) and other.reads(file)):
+            if file is None:
                 return None
-            if not name.endswith("/grubenv"):
-                read.add(file.key)
+            other = self._volume(device_of(name))
+            if file.key in read or (other not in (None, self) and other.reads(file)):
+                return ""
             files[name] = file.name
             text = _text(file)
             if not name.endswith("/grubenv"):
-                self.faults += [(file.name, fault) for fault in grub_cfg.faults(text)]
+                read.add(file.key)
+                self.faults += grub_rules.syntax(text, file.name)
             return text
 
         for pattern in GRUB_CONFIGS:
             for path in self._paths(pattern):
                 files: dict[str, str] = {}
-                lost: list[str] = []
                 config = self.tree.find(path)
                 if config is None or config.key in read:
                     continue
                 read.add(config.key)
                 text = _text(config)
-                self.faults += [(config.name, fault) for fault in grub_cfg.faults(text)]
+                self.faults += grub_rules.syntax(text, config.name)
                 menu = grub_cfg.menu(text, load, f"/{path.rpartition('/')[0]}")
                 variables.update(menu.variables)
-                if menu.lost_default:
-                    self.lost_defaults.append((config.name, menu.lost_default))
-                if lost and not menu.entries:
-                    self.dead_ends.append((config.name, lost[-1]))
+                self.faults += grub_rules.lost_default(menu, config.name)
+                self.faults += self._dead_ends(menu, config.name)
                 for entry in chain.from_iterable(map(grub_cfg.alternatives, menu.entries)):
                     boot = from_grub(entry, files.get(entry.file, config.name))
                     if boot is not None:
                         yield boot
+
+    def _dead_ends(self, menu: grub_cfg.GrubMenu, config: str) -> Iterator[tuple[str, Evidence]]:
+        """Where a configuration without entries leads, on a disk of which it is known what is there."""
+        for path in menu.lost[-1:] if menu.whole and not menu.entries and self.volumes is not None else ():
+            away = self.is_away(path)
+            if not away or self.all_read:
+                yield grub_rules.dead_end(path, config, away=away)
 
     def reads(self, file: TreeFile) -> bool:
         """Whether a file is one of GRUB's configurations that are looked for here."""

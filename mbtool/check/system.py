@@ -10,7 +10,7 @@ from typing import Any
 
 from mbtool.check import limine_rules, loaders
 from mbtool.check.boot_entries import System
-from mbtool.check.boot_entry import LOOPBACK, BootEntry, device_of, unplaced
+from mbtool.check.boot_entry import LOOPBACK, BootEntry, unplaced
 from mbtool.check.boot_set import BootSet, Firmware, open_set
 from mbtool.check.command_lines import PLACEHOLDER
 from mbtool.check.image import Image
@@ -114,7 +114,7 @@ def _what(told: Problem) -> tuple[str, ...]:
 def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) -> Checked:
     """Every entry of a system; files that several entries name are read once."""
     entries, configs = list(system.entries()), system.xen_configs()
-    if not any((entries, configs, system.faults, system.dead_ends)):
+    if not any((entries, configs, system.faults)):
         return
     own = {
         entry.volume
@@ -134,9 +134,7 @@ def _check(system: System, limits: Limits, asked: dict[str, Any], more: More) ->
         told = {**asked, "firmware": Firmware.UEFI}
         with open_set(xen=xen, xen_cfg=config, limits=limits, **told) as boot:
             yield config.name, list(placed([*check_set(boot), *more(boot)], of_xen_cfg(boot)))
-    together = [problem("ENTRY-SYNTAX", item) for item in _faults(system)]
-    together += [problem("ENTRY-NO-MENU", item) for item in _dead_ends(system)]
-    together += [problem("ENTRY-DEFAULT", item) for item in _lost_defaults(system)]
+    together = [problem(id_, evidence) for id_, evidence in system.faults]
     together += [problem("ENTRY-NONE-FOR-KERNEL", item) for item in _unused(system, entries)]
     yield system.name, [*together, *(problem("SPACE-LEFT", item) for item in space_left(system, entries))]
 
@@ -237,35 +235,6 @@ def _entry_rules(system: System, entry: BootEntry) -> Iterator[tuple[str, Eviden
 def _evidence(entry: BootEntry, message: str, **more: object) -> Evidence:
     more.setdefault("line", entry.line)
     return Evidence(message, entry.config, **more)  # type: ignore[arg-type]
-
-
-def _faults(system: System) -> Iterator[Evidence]:
-    """What GRUB does not read of its configurations."""
-    for name, fault in system.faults:
-        yield Evidence(fault.message, name, line=fault.line)
-
-
-def _dead_ends(system: System) -> Iterator[Evidence]:
-    """GRUB's configurations that lead nowhere. A volume that is not on this disk may be on another."""
-    for name, lost in system.dead_ends:
-        away = system.is_away(lost)
-        if away and not system.all_read:
-            continue
-        yield Evidence(
-            f"it leads to a volume that is not on this disk: {device_of(lost)}"
-            if away
-            else "it leads to a configuration that is not there",
-            name,
-            found=lost,
-            console="" if away else f"error: file `{unplaced(lost)}' not found.",
-            severity=Severity.WARNING if away else None,
-        )
-
-
-def _lost_defaults(system: System) -> Iterator[Evidence]:
-    """What GRUB is to start by itself, and is not in its menu."""
-    for name, told in system.lost_defaults:
-        yield Evidence("default names no entry: GRUB starts the first one", name, field="default", found=told)
 
 
 def _unused(system: System, entries: list[BootEntry]) -> Iterator[Evidence]:

@@ -23,7 +23,10 @@ MAX_FILES, MAX_CALLS, MAX_ADDED = 64, 256, 1 << 19
 MAX_WORD = 1 << 16
 """Characters of a word: variables made of variables could fill any memory."""
 Load = Callable[[str], str | None]
-"""The text of another file by the name that a configuration gives it, None when it is not there."""
+"""The text of another file by the name that a configuration gives it, None when it is not there.
+
+"" stands for one that is not to be read here, too.
+"""
 SOURCING = ("source", ".", "configfile", "extract_entries_source", "extract_entries_configfile")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SPECIAL = "{};\n"
@@ -42,7 +45,7 @@ WITH = {
     "module2": ("multiboot2",),
 }
 """Commands that load more, and the loading commands that they go with."""
-ADDING = ("blscfg", "for", "while", "until", "eval", "configfile", "legacy_configfile", "syslinux_configfile")
+ADDING = ("blscfg", "for", "while", "until", "eval", "legacy_configfile", "syslinux_configfile")
 """Commands after which the menu may have other entries than those that are seen."""
 CONDITIONS = {"if", "then", "else", "elif", "fi", "while", "do", "done", "!"}
 
@@ -100,12 +103,16 @@ class MenuItem:
 
 @record
 class GrubMenu:
-    """``variables``: as they are at the end, as ``blscfg`` finds them; ``whole``: no command may add entries."""
+    """``variables``: as they are at the end, as ``blscfg`` finds them. ``whole``: no command may add entries.
+
+    ``lost``: configurations that are not there and were to be opened in place of this one.
+    """
 
     entries: tuple[GrubEntry, ...]
     variables: dict[str, str]
     items: tuple[MenuItem, ...] = ()
     whole: bool = False
+    lost: tuple[str, ...] = ()
 
     @property
     def lost_default(self) -> str:
@@ -114,7 +121,7 @@ class GrubMenu:
         Source: GRUB, grub-core/normal/menu.c, get_entry_number and menuentry_eq.
         """
         told = self.variables.get("default", "").replace("\0", " ").strip()
-        known = self.whole and self.items and "$" not in told and KEEP not in told
+        known = self.whole and self.items and not self.lost and "$" not in told and KEEP not in told
         return told if known and not _names(told.replace(">>", "\0"), self.items) else ""
 
 
@@ -174,7 +181,7 @@ def menu(text: str, load: Load = lambda name: None, folder: str = "") -> GrubMen
     parser.variables.update({name: f"{KEEP}{name}" for name in GRUBS_OWN})
     parser.variables.update({"prefix": folder, "config_directory": folder} if folder else {})
     entries = tuple(parser.entries())
-    return GrubMenu(entries, parser.variables, tuple(parser.items), parser.whole)
+    return GrubMenu(entries, parser.variables, tuple(parser.items), parser.whole, tuple(parser.lost))
 
 
 @record
@@ -198,6 +205,7 @@ class _Parser:
         self.variables: dict[str, str] = {}
         self.items: list[MenuItem] = []
         self.whole = True
+        self.lost: list[str] = []
 
     def entries(self, above: str = "", depth: int = 0) -> Iterator[GrubEntry]:
         """Those up to the end of the block."""
@@ -267,7 +275,11 @@ class _Parser:
         elif command.name in sourcing and command.arguments and self._files < MAX_FILES:
             self._files += 1
             name = command.arguments[0]
-            body = [_Token(t.text, t.line, t.special, name) for t in _tokens(self._load(name) or "")]
+            text = self._load(name)
+            if command.name == "configfile" and not self._before:
+                self.lost += [name] if text is None else []
+                self.whole &= text != ""
+            body = [_Token(t.text, t.line, t.special, name) for t in _tokens(text or "")]
         elif command.name == "load_env":
             self._environment(command)
         self._added += len(body)

@@ -562,7 +562,7 @@ def test_findings_about_a_field_are_placed_at_it() -> None:
     ],
 )
 def test_who_says_that_a_program_is_no_application(tmp_path: Path, loader: str, console: str) -> None:
-    """Who starts it prints that: OVMF, and GRUB, in boots."""
+    """Who starts it prints that (OVMF: seen in a boot; GRUB: by source)."""
     data = bytearray(gzip.decompress((XEN / "xen-4.14.5.efi.gz").read_bytes()))
     at = int.from_bytes(data[0x3C:0x40], "little") + 24 + 68
     data[at : at + 2] = b"\3\0"

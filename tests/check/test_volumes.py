@@ -188,6 +188,13 @@ def test_a_stub_that_leads_nowhere(
     )
 
 
+@pytest.mark.parametrize("text", ["load_env\nblscfg\nsource $prefix/custom.cfg", "load_env", STUB + "blscfg"])
+def test_a_menu_that_is_made_elsewhere(tool: Tool, tmp_path: Path, disk: Path, text: str) -> None:
+    """As Fedora's, which has no entries of its own, nor all the files that it asks for."""
+    _, found = with_stub(tool, tmp_path, disk, text.replace(EXT, "9999-9999"))
+    assert "ENTRY-NO-MENU" not in {each.id for _, told in found for each in told}
+
+
 def test_a_stub_that_leads_to_what_is_not_read(tool: Tool, tmp_path: Path, disk: Path) -> None:
     """A /boot on btrfs has a UUID, too."""
     data = bytearray(disk.read_bytes())
