@@ -24,7 +24,8 @@ def fatal(boot: BootSet) -> Iterator[Evidence]:
     """What was asked for leaves out something that Xen cannot do without."""
     if not boot.on_xen:
         return
-    for option, message, console in (*_zeros(boot), *_no_acpi(boot), *_memory(boot), *_no_iommu(boot)):
+    found = (*_zeros(boot), *_no_acpi(boot), *_memory(boot), *_no_iommu(boot), *_forced_iommu(boot))
+    for option, message, console in found:
         yield Evidence(message, XEN, field=option, console=console)
 
 
@@ -70,6 +71,20 @@ def _no_iommu(boot: BootSet) -> Iterator[tuple[str, str, str]]:
     words = [word for value in xen_options.custom(boot.options, b"dom0-iommu") for word in value.split(b",")]
     if boot.mode is Mode.PVH and b"none" in words and iommu_wanted(boot):
         yield "dom0-iommu", "none, and the IOMMU is in use: a PVH dom0 crashes", ""
+
+
+def _forced_iommu(boot: BootSet) -> Iterator[tuple[str, str, str]]:
+    """An IOMMU that Xen must use and may not: the words add up, in any order, and no host has what both ask for."""
+    forced = False
+    for value in xen_options.custom(boot.options, b"iommu"):
+        for word in value.split(b","):
+            if word.removeprefix(b"no-") in (b"force", b"required"):
+                forced = not word.startswith(b"no-")
+            elif word.partition(b"=")[0] in (b"force", b"required"):
+                choice = word.partition(b"=")[2]
+                forced = (forced or choice in xen_options.TRUE) and choice not in xen_options.FALSE
+    if forced and not iommu_wanted(boot):
+        yield "iommu", "it is switched off, and required", "Couldn't enable IOMMU and iommu=required/force"
 
 
 def _last(boot: BootSet, name: bytes) -> list[bytes]:

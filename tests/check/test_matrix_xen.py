@@ -211,6 +211,9 @@ ROWS: dict[str, Row] = {
             ("nolapic", "XEN-OPTION-FATAL"),
             ("availmem=32M", "XEN-OPTION-FATAL"),
             ("availmem=128M", ""),
+            ("iommu=force,no", "XEN-OPTION-FATAL"),
+            ("iommu=off iommu=required=1", "XEN-OPTION-FATAL"),
+            ("iommu=force,no,no-force", ""),
         )
     },
     "pv-initrd": Row(PV, words=memory("26M"), initrd=INITRD),
