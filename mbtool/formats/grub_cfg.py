@@ -58,7 +58,8 @@ CLOSES = {"}": ("{",), "fi": ("if",), "done": ("while", "until", "for")}
 class Command:
     """A command with its words, variables filled in, and the line (from 1) on which it begins.
 
-    ``root``: the device on which paths without one are then, "" for the volume that GRUB came from.
+    Where all its words were variables without a value it has none, and "" for a name. ``root``: the device on which
+    paths without one are then, "" for the volume that GRUB came from.
     """
 
     words: tuple[str, ...]
@@ -67,7 +68,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        return self.words[0]
+        return self.words[0] if self.words else ""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -221,7 +222,7 @@ class _Parser:
                     groups = 0
                 continue
             if not command.words or not self._opens():
-                self.whole &= command.words[:1] == () or command.name not in ADDING
+                self.whole &= command.name not in ADDING
                 self._follow(command, SOURCING)
                 continue
             if command.name == "function":

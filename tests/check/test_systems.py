@@ -61,6 +61,12 @@ def test_debians_entries() -> None:
     assert from_grub(entries[2], "x") is None
 
 
+def test_a_command_of_nothing() -> None:
+    """A variable without a value, alone on its line; GRUB passes over it."""
+    (entry,) = grub_cfg.parse("$nothing\n\0\nmenuentry a {\n$nothing\nlinux /x\n}\n")
+    assert [command.words for command in entry.commands] == [("linux", "/x")]
+
+
 def test_a_good_system_is_clean(root: Path) -> None:
     for folder in (root, root / "boot"):
         found = checked(folder)
