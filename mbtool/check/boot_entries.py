@@ -40,6 +40,8 @@ MAX_HASHED = 1 << 32
 """Bytes of a file whose hash is looked at."""
 GRUB_CONFIGS = ("grub/grub.cfg", "grub2/grub.cfg", "EFI/*/grub.cfg")
 BLS_ENTRIES = "loader/entries/*.conf"
+PXELINUX = "pxelinux.cfg/"
+"""Where PXELINUX has its configurations: names in them begin in the directory above."""
 SYSLINUX_CONFIGS = (
     *(
         f"{folder}{name}"
@@ -47,8 +49,9 @@ SYSLINUX_CONFIGS = (
         for name in ("syslinux.cfg", "extlinux.conf", "isolinux.cfg")
     ),
     "EFI/*/syslinux.cfg",
+    f"{PXELINUX}default",
 )
-"""Source: SYSLINUX, core/fs/lib/loadconfig.c, generic_load_config, and its like in core/fs/iso9660."""
+"""Source: SYSLINUX, core/fs/lib/loadconfig.c, generic_load_config; its likes in core/fs/iso9660 and core/fs/pxe."""
 UKIS = "EFI/Linux/*.efi"
 """Boot Loader Specification, type 2: programs that are entries by themselves."""
 SUBVOLUME = re.compile(r"(?:^|\s)rootflags=(?:[^\s,]*,)*subvol=([^\s,]+)")
@@ -225,7 +228,8 @@ class System:
     def _syslinux(self, path: str, file: TreeFile) -> Iterator[BootEntry]:
         """The labels of a configuration, with those of the files that it includes."""
         roots = self.roots(path)
-        folder = path.lstrip("/").removeprefix(roots[-1]).rpartition("/")[0]
+        beside_it = path.removesuffix(f"{PXELINUX}default")
+        folder = beside_it.lstrip("/").removeprefix(roots[-1]).rpartition("/")[0]
 
         def include(name: str) -> str | None:
             other = self.find(beside(name, folder), roots)

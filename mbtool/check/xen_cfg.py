@@ -28,9 +28,10 @@ ALIASES = {"initrd": "ramdisk", "module": "ramdisk", "linux": "kernel", "cmdline
 """What other loaders call the same thing."""
 NO_KERNEL, EMPTY = "No initial domain kernel specified.", "Allocation failed for "
 BYTE_MORE = {(4, 20): 4, (4, 21): 2}
-"""By release, the first point release that wants memory for one byte more than a configuration has; 4.22 does."""
-LAST_LINE_READ = (4, 22)
-"""The first release that reads a last line without a line end."""
+"""By release, the first point release that puts a zero behind a configuration; 4.22 does.
+
+It then asks for memory for one byte more, and reads a last line without a line end.
+"""
 
 
 @set_rule("XEN-CFG-NO-KERNEL")
@@ -186,14 +187,15 @@ def last_line(boot: BootSet) -> Iterator[Evidence]:
     config = boot.xen_cfg.parsed
     if not config.ended and config.lines:
         line = config.lines[-1]
-        known = boot.version.release < LAST_LINE_READ and boot.xen is not None
+        if boot.xen is not None and _byte_more(boot.version):
+            return
         yield Evidence(
-            "the last line has no line end: loaders up to Xen 4.21 pass it over",
+            "the last line has no line end, and older loaders pass it over",
             boot.xen_cfg.name,
             offset=line.offset,
             line=line.number,
             field=line.key,
-            severity=None if known else Severity.WARNING,
+            severity=None if boot.xen is not None else Severity.WARNING,
         )
 
 

@@ -77,15 +77,19 @@ def parse(text: str, include: Callable[[str], str | None] = lambda name: None) -
     """
     labels: list[_Label] = []
     everywhere: str | None = None
+    of_label = False
     for number, line in _lines(text, include):
         word, _, value = line.partition(" ")
         word, value = word.lower(), value.strip()
         if word == "menu":
             word, _, value = value.partition(" ")
-            if word.lower() == "label" and labels:
+            if word.lower() == "label" and of_label:
                 labels[-1].title = value.strip().replace("^", "")
+            elif word.lower() in ("begin", "end"):
+                of_label = False  # a menu has a label, too
         elif word == "label":
             labels.append(_Label(value, number))
+            of_label = True
         elif word == "append" and not labels:
             everywhere = value
         elif labels:

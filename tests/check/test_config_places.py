@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mbtool.check.system import check_system
 from mbtool.source import Limits
-from tests.check.sets import RELEASE, initrd, vmlinuz
+from tests.check.sets import RELEASE, ids, initrd, vmlinuz
 
 FILES = f"initrd /live/initrd.img-{RELEASE}\n"
 SYSLINUX = f"label <it>\nlinux /live/vmlinuz-{RELEASE}\n{FILES}append ro\n"
@@ -115,3 +116,13 @@ def test_a_path_begins_where_the_volume_does(
         (disc / "moved").rename(disc / place)
         assert set(told(disc)["<it>"]) == (set() if place in there else {"ENTRY-FILE"}), place
         (disc / place).rename(disc / "live")
+
+
+@pytest.mark.real
+def test_a_tftp_root(debian: Callable[[str], Path]) -> None:
+    """Debian's installer over the network: names in pxelinux.cfg begin in the directory above it."""
+    root = debian("debian-installer-12-netboot-amd64")
+    found = list(check_system(root / "usr/lib/debian-installer/images/12/amd64/text", Limits()))
+    titles = [name.rpartition(": ")[2] for name, _ in found]
+    assert titles[:4] == ["Install", "Expert install", "Rescue mode", "Automated install"]
+    assert set().union(*(ids(problems) for _, problems in found)) == set()
