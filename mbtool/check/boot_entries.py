@@ -82,11 +82,11 @@ class System:
         self._esps = tuple(base for base in self._bases if "EFI" in tree.names(base))
 
     @staticmethod
-    def of(folder: Path) -> System:
-        """A directory: a root when there is ``boot`` in it, else /boot itself. Raises InputError for a file."""
+    def of(folder: Path, *, root: bool = False) -> System:
+        """A directory: a root, told or when there is ``boot`` in it, else /boot itself. InputError for a file."""
         if not folder.is_dir():
-            raise InputError("is no directory", source=str(folder))
-        if (folder / "boot").is_dir():
+            raise InputError("is no directory" if folder.exists() else "is not there", source=str(folder))
+        if root or (folder / "boot").is_dir():
             return System(FolderTree(folder), "boot", str(folder))
         whole = folder.resolve() if ".." in folder.parts else folder.absolute()
         return System(FolderTree(whole.parent, {whole: folder}), whole.name, str(folder), whole.name)

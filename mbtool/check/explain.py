@@ -18,6 +18,8 @@ from mbtool.record import record
 
 LEAST = 6
 """Characters of a message that must be there for a part of it to count."""
+LONGEST, LONGEST_NEAR = 1 << 14, 300
+"""Characters of a text that are looked at, and of one for which texts that are alike are looked for."""
 NEAR = 0.75
 """How alike two texts are when one is taken for the other misspelt."""
 REFUSES = "LOADER-REFUSES"
@@ -120,7 +122,7 @@ def explain(question: str) -> Answer:
     if id_ in catalogue():
         about = tuple(message for message in messages() if id_ in message.rules)
         return Answer((catalogue()[id_],), about)
-    line = _bare(question)
+    line = _bare(question[:LONGEST])
     if len(line) < LEAST:
         return Answer(near=tuple(rule for rule in catalogue() if id_ and id_ in rule)[:20])
     foreign = [message for message in known() if _of_another(message, question)]
@@ -133,7 +135,7 @@ def explain(question: str) -> Answer:
         found = (*exact, *part)
         told = {id_ for message in (*found, *foreign) for id_ in message.rules}
         return Answer(tuple(words for words in printed if words.id not in told), found)
-    return Answer(near=_near(line))
+    return Answer(near=_near(line) if len(line) <= LONGEST_NEAR else ())
 
 
 def _marked(message: Message, question: str) -> bool:

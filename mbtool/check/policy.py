@@ -29,6 +29,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,8 @@ class _Reader:
 
     def id(self, text: str, own: set[str]) -> str:
         if text not in catalogue() and text not in own:
-            raise self.wrong(text, "the id of a rule (mbtool explain lists them)")
+            near = get_close_matches(text, (*catalogue(), *own), 3)
+            raise self.wrong(text, f"the id of a rule: {', '.join(near) or 'mbtool explain lists them'}")
         return text
 
     def ignore(self, table: dict[str, Any], own: set[str]) -> Ignore:

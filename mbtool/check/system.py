@@ -19,7 +19,7 @@ from mbtool.check.loader import Loader
 from mbtool.check.report import UNREADABLE, Problem, SetChecker, check_set, problem
 from mbtool.check.rule import Evidence
 from mbtool.check.space import space_left
-from mbtool.check.trees import FolderTree, Tree, all_read, contents, unread, volumes
+from mbtool.check.trees import Tree, all_read, contents, unread, volumes
 from mbtool.check.volumes import named
 from mbtool.check.written import of_entry, of_xen_cfg, placed
 from mbtool.errors import InputError, MbtoolError
@@ -59,7 +59,7 @@ def check_system(folder: Path, limits: Limits, *, root: bool = False, more: More
 
     ``asked``: of the sets, as in BootSet. Raises InputError when there is no entry at all.
     """
-    system = System(FolderTree(folder), "boot", str(folder)) if root else System.of(folder)
+    system = System.of(folder, root=root)
     found = False
     for each in _check(system, limits, asked, more):
         found = True

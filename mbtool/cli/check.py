@@ -183,11 +183,17 @@ def check(
         "sbat_level": revocation.level(sbat_level) if sbat_level else None,
     }
     output = Output(sys.stdout, json, sarif, junit, force, lines=recursive)
+    output.ready()
     limits = Limits(max_output * MIB, max_ratio)
     if not recursive:
         raise typer.Exit(conduct(files or [], parts, {**words, **more}, site, least, limits, output, root))
-    if root is not None or any(path is not None for path in parts.values()):
-        raise InputError("a set and --recursive do not go together")
+    if root is not None or any(parts.values()) or any(words.values()) or any(more.values()):
+        raise InputError(
+            "--recursive checks each file for itself, without a question",
+            expected="of the options only --jobs, --policy, --fail-on, --max-… and those for output",
+        )
+    if not files or "" in files:
+        raise InputError("nothing to check", expected="files and directories")
     from mbtool.cli import check_many
 
     raise typer.Exit(check_many.conduct(files or [], site, least, limits, output, jobs or os.cpu_count() or 1))

@@ -29,7 +29,7 @@ def conduct(
             bar(number, max(number, total))
             if not found.known:
                 continue
-            images += 1
+            images += found.error is None
             problems, ignored = policy.judge(found.problems)
             result = Checked(found.path, problems, ignored, found.error)
             status = max(status, result.status(least))

@@ -39,6 +39,19 @@ class Output:
     force: bool = False
     lines: bool = False
 
+    def ready(self) -> None:
+        """Refuse at once what would fail when all is done. Raises InputError."""
+        from mbtool.build.output import writable_target
+
+        paths = [path for path in (self.sarif, self.junit) if path is not None]
+        files = [path for path in paths if str(path) != "-"]
+        if len(paths) - len(files) + self.json > 1:
+            raise InputError("one document can be printed", expected="one of --json, --sarif - and --junit -")
+        for path in files:
+            writable_target(path, force=self.force)
+        if len({path.resolve() for path in files}) < len(files):
+            raise InputError("is to be written twice, by --sarif and --junit", source=str(files[0]))
+
     @property
     def reports(self) -> bool:
         """Whether anything is written when all is done."""
@@ -87,6 +100,8 @@ def conduct(
     given = any(path is not None for path in parts.values())
     if not given and not files and root is None:
         raise InputError("nothing to check", expected="files, or the parts of a set (--xen, --kernel, …)")
+    if "" in files:
+        raise InputError("the name of a file is empty")
     asked = {name: words[name] for name in ASKED if name in words}
     if not given and any(value is not None for name, value in words.items() if name not in asked):
         raise InputError("a set needs files", expected="--xen, --kernel, --initrd or --xen-cfg")

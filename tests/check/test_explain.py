@@ -13,7 +13,7 @@ import pytest
 
 from mbtool.check.catalogue import catalogue
 from mbtool.check.dom0 import REFUSALS
-from mbtool.check.explain import Message, _bare, explain, messages
+from mbtool.check.explain import Answer, Message, _bare, explain, messages
 from mbtool.check.loaders import loaders
 from mbtool.formats import xen_versions
 from tests.cli.run import mbtool
@@ -296,3 +296,9 @@ def test_a_text_that_begins_with_dashes(words: list[str]) -> None:
 
 def test_what_has_nothing_to_do_with_files() -> None:
     assert "ENTRY-FILE" not in {words.id for words in explain("error: shim_lock protocol not found.").rules}
+
+
+def test_a_text_without_end() -> None:
+    """As when a whole log is asked for: what is known is found in its beginning, what is alike not looked for."""
+    assert explain("x y z " * 20000) == Answer()
+    assert explain("ELF: not an ELF binary " + "x y z " * 20000).messages

@@ -202,6 +202,40 @@ def test_several_initrds(tmp_path: Path):
     assert mbtool("check", *xen, *real).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-r"], "nothing to check"),
+        (["-r", ".", "--firmware", "bios"], "each file for itself"),
+        (["-r", ".", "--cmdline", "ro"], "each file for itself"),
+        (["-r", ".", "--secure-boot"], "each file for itself"),
+        (["-r", ".", "--initrd", "x"], "each file for itself"),
+        ([""], "name of a file is empty"),
+        (["--root", "gone"], "gone: is not there"),
+        (["file", "--json", "--sarif", "-"], "one document"),
+        (["file", "--sarif", "-", "--junit", "-"], "one document"),
+        (["file", "--sarif", "new", "--junit", "./new"], "written twice"),
+        (["file", "--sarif", "file"], "is there already"),
+        (["file", "--junit", "gone/new"], "parent directory"),
+        (["file", "--policy", "policy"], "XEN-CODEC"),
+    ],
+)
+def test_what_makes_no_sense(tmp_path: Path, options: list[str], said: str) -> None:
+    """One line, before anything is read or written."""
+    (tmp_path / "file").write_bytes(initrd())
+    (tmp_path / "policy").write_text('[severity]\nXEN-CODECS = "info"\n')
+    done = mbtool("check", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_is_not_there_is_no_image(tmp_path: Path) -> None:
+    done = mbtool("check", "-r", tmp_path / "gone")
+    assert (done.returncode, done.stdout) == (2, "0 images checked\n")
+
+
 def test_by_one_loader(samples: Path):
     """GRUB's BIOS build starts by Multiboot 2, and knows no Multiboot 1 header in the file."""
     kernel = samples / "multiboot2" / "multiboot2.elf"
