@@ -24,6 +24,7 @@ MISSES = tuple(
 )
 OTHER_WAYS = ("xen-notes", "xen-guest-string", "multiboot1-header", "multiboot2-header")
 """Nodes that show that a kernel without the one kind of header is loaded in another way."""
+SECTOR = 512
 MAX_UNPACKED = 64 * MIB
 MEMORY_END = 0xE0000000
 """Below 4 GiB no machine that is known has memory behind this: QEMU's pc has most, 3.5 GiB; devices follow."""
@@ -77,6 +78,18 @@ def in_front(content: Node, at: int) -> str:
     if start > at - start:
         parts.insert(0, f"nothing up to {start:#x} of the file, where its segment begins")
     return ", ".join(parts[:4])
+
+
+def is_part(image: Image) -> bool:
+    """Whether a header's addresses count a boot sector that is put in front, as in GRUB's lzma_decompress.img.
+
+    Source: GRUB, grub-core/boot/i386/pc/startup_raw.S; the sector is diskboot.img.
+    """
+    for node in headers(image):
+        header_addr, load_addr = node.get("header_addr"), node.get("load_addr")
+        if isinstance(header_addr, int) and isinstance(load_addr, int):
+            return node.offset - (header_addr - load_addr) == -SECTOR
+    return False
 
 
 @image_rule("MULTIBOOT-REFUSED")

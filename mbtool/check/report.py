@@ -69,9 +69,13 @@ class Problem:
 def check_image(image: Image) -> list[Problem]:
     """One image's own soundness. Raises MbtoolError when it cannot be read or is of no known format."""
     _load()
+    from mbtool.check.multiboot import is_part
+
     found = [*_findings(image)]
     for id_, rule in IMAGE_RULES.items():
         found += _applied(id_, rule(image))
+    if is_part(image):
+        found = [replace(each, severity=Severity.WARNING) for each in found]
     if not found and image.content.kind == "data":  # a sound stream around something else
         raise UnknownFormatError(image.path, (), str(image.content.get("seems") or ""))
     return _ordered(found)

@@ -15,7 +15,10 @@ from mbtool.check.report import check_image
 from mbtool.formats import fat
 from mbtool.formats.cpio import Member, build_cpio
 from mbtool.source import open_file
+from tests import grub
 from tests.check.sets import PROGRAM, ids, problems, vmlinuz, with_folders
+from tests.cli.run import mbtool
+from tests.conftest import missing
 
 Tool = Callable[[str], str]
 
@@ -124,3 +127,14 @@ def lsinitramfs(tool: Tool, tmp_path: Path, data: bytes) -> tuple[str, set[str]]
     done = subprocess.run([tool("lsinitramfs"), tmp_path / "initrd"], capture_output=True, text=True)
     ours = ids(problems(tmp_path, {"kernel": vmlinuz(), "initrd": data}))
     return done.stderr if done.returncode else "", ours
+
+
+def test_a_part_of_grub_is_no_error() -> None:
+    """grub-file finds its header, which is for the core image that it becomes a part of; nobody starts it alone."""
+    path = grub.FOLDER / "lzma_decompress.img"
+    if not path.is_file():
+        missing("GRUB for BIOS machines (grub-pc-bin)")
+    done = mbtool("check", path)
+    assert (done.returncode, done.stdout.count("warning")) == (0, 3)
+    done = mbtool("check", "--kernel", path)
+    assert (done.returncode, "[KERNEL-IMAGE]" in done.stdout) == (1, True)
