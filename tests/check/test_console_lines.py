@@ -100,6 +100,33 @@ INITRD = [
     ("[ TIME ] Timed out waiting for device /dev/disk/by-uuid/1234.", "did not appear"),
 ]
 
+QEMU = [
+    ("qemu: could not open kernel file 'bzImage': No such file or directory", "-kernel names"),
+    ("qemu-system-x86_64: Failed to open file 'module'", "-initrd is a list"),
+    ("qemu-system-x86_64: Error while loading elf kernel", "ELF loader"),
+    ("qemu-system-x86_64: invalid header_addr address", "begin before the file"),
+    ("qemu: could not load PC BIOS 'OVMF.fd'", "firmware"),
+    ("qemu-system-x86_64: system firmware block device pflash0 has invalid size 3", "pflash"),
+    ("Could not access KVM kernel module: Permission denied", "group kvm"),
+]
+
+EDK = [
+    ('BdsDxe: failed to load Boot0001 "UEFI QEMU DVD-ROM " from PciRoot(0x0): Not Found', "BOOTX64.EFI"),
+    ('BdsDxe: failed to load Boot0002 "debian" from HD(1,GPT): Access Denied', "Secure Boot is on"),
+    ('BdsDxe: failed to start Boot0002 "debian" from HD(1,GPT): Security Violation', "Secure Boot is on"),
+    ('BdsDxe: starting Boot0002 "debian" from HD(1,GPT)', "No error"),
+    ("Command Error Status: Unsupported", "EFI shell"),
+    ("!!!! X64 Exception Type - 0E(#PF - Page-Fault)  CPU Apic ID - 00000000 !!!!", "crashed"),
+]
+
+FIRMWARE = [
+    ("Boot failed: not a bootable disk", "55 AA"),
+    ("Boot failed: Could not read from CDROM (code 0003)", "no disc"),
+    ("No bootable device.  Retrying in 60 seconds.", "tried everything"),
+    ("This is not a bootable disk.  Please insert a bootable floppy and", "mkfs.fat"),
+    ("Missing operating system.", "active partition"),
+]
+
 GRUB = [
     ("Loading Linux 6.1.0-13-amd64 ...", "reads the kernel"),
     ("Loading initial ramdisk ...", "another console"),
@@ -110,7 +137,23 @@ LINES = [
     *(("Linux", *line) for line in LINUX),
     *(("initrd", *line) for line in INITRD),
     *(("GRUB", *line) for line in GRUB),
+    *(("QEMU", *line) for line in QEMU),
+    *(("EDK II", *line) for line in EDK),
+    *(("SeaBIOS or boot sector", *line) for line in FIRMWARE),
 ]
+OTHERS = [
+    # of programs whose messages are like QEMU's or a firmware's
+    "EFI stub: ERROR: Failed to open file: nothere.img",
+    "error: invalid magic number.",
+    "error: file `/boot/grub/i386-pc/normal.mod' not found.",
+]
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_the_lines_of_others(line: str) -> None:
+    assert {message.by for message in explain(line).messages[:1]}.isdisjoint(
+        {"QEMU", "EDK II", "SeaBIOS or boot sector"}
+    )
 
 
 @pytest.mark.parametrize(("by", "line", "word"), LINES, ids=[line[:50] for _, line, _ in LINES])
