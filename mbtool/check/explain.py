@@ -18,7 +18,7 @@ from mbtool.record import record
 
 LEAST = 6
 """Characters of a message that must be there for a part of it to count."""
-LONGEST, LONGEST_NEAR = 1 << 14, 300
+LONGEST, LONGEST_NEAR = 1 << 12, 300
 """Characters of a text that are looked at, and of one for which texts that are alike are looked for."""
 NEAR = 0.75
 """How alike two texts are when one is taken for the other misspelt."""
@@ -118,11 +118,12 @@ def known() -> tuple[Message, ...]:
 
 def explain(question: str) -> Answer:
     """What there is about a rule's id, a line from a console, or a part of either."""
+    question = question[:LONGEST]
     id_ = question.strip().upper()
     if id_ in catalogue():
         about = tuple(message for message in messages() if id_ in message.rules)
         return Answer((catalogue()[id_],), about)
-    line = _bare(question[:LONGEST])
+    line = _bare(question)
     if len(line) < LEAST:
         return Answer(near=tuple(rule for rule in catalogue() if id_ and id_ in rule)[:20])
     foreign = [message for message in known() if _of_another(message, question)]

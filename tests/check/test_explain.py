@@ -302,3 +302,5 @@ def test_a_text_without_end() -> None:
     """As when a whole log is asked for: what is known is found in its beginning, what is alike not looked for."""
     assert explain("x y z " * 20000) == Answer()
     assert explain("ELF: not an ELF binary " + "x y z " * 20000).messages
+    assert explain("a" * 4000 + " no multiboot header found").messages
+    assert not explain("a" * 200000 + " no multiboot header found").messages
