@@ -42,8 +42,8 @@ def form(boot: BootSet) -> Iterator[Evidence]:
         return
     try:
         kind, what = initrd.told
-        if kind and archives(initrd):
-            return
+        if (kind and archives(initrd)) or (boot.xen_cfg is not None and not initrd.source.read(0, 1)):
+            return  # Xen's EFI loader does not come past an empty file: XEN-CFG-FILE says so
     except MbtoolError:
         return  # UNREADABLE says so
     settings = boot.kernel_settings
