@@ -31,7 +31,6 @@ GIVES_UP = "Could not construct domain 0"
 """What Xen says at last, in the words of releases before 4.21."""
 NO_ROOM = "Not enough memory to relocate the dom0 kernel image"
 DAMAGED = "the compressed data is damaged"
-MEM_SYNTAX = 'parameter "dom0_mem" has invalid value'
 
 
 class NoPvhEntryError(RefusedError):

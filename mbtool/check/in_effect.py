@@ -23,16 +23,8 @@ EACH_OF_XEN = ("pci-phantom", "rmrr", "ivmd")
 """Options of Xen of which each one counts."""
 EACH_OF_LINUX = (
     *("console", "earlycon", "netconsole", "memmap", "crashkernel", "hugepages", "hugepagesz", "acpi_osi"),
-    *(
-        "cgroup_disable",
-        "cgroup_no_v1",
-        "initcall_blacklist",
-        "clearcpuid",
-        "dyndbg",
-        "pci",
-        "iommu",
-        "intel_iommu",
-    ),
+    *("cgroup_disable", "cgroup_no_v1", "initcall_blacklist", "clearcpuid", "dyndbg"),
+    *("pci", "iommu", "intel_iommu"),
     *("amd_iommu", "reboot", "efi", "md", "raid", "blkdevparts", "modprobe.blacklist", "rd.*", "luks.*", "ip"),
     *("nameserver", "bond", "bridge", "team", "vlan", "ifname", "systemd.mask", "systemd.wants", "systemd.setenv"),
 )

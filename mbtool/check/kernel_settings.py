@@ -63,9 +63,7 @@ def read(kernel: Image, release: str, version: XenVersion) -> Settings:
     try:
         where, text = _beside(kernel, release) or _inside(kernel, version)
     except MbtoolError:
-        return (
-            Settings()
-        )  # nobody promised that there is one, and whatever is wrong with the kernel is said elsewhere
+        return Settings()  # nobody promised that there is one; what is wrong with the kernel is said elsewhere
     return Settings(where, frozenset(text.splitlines()))
 
 
